@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CHECK_PYTHON := -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 10) else "nas-ext needs Python 3.10 or newer, got %d.%d: name another one, as in make install PYTHON=python3.12" % v)'
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench clean
+
+help:  ## print the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv with the tested stack and this checkout in it (about 6 GB)
+
+# pip replaces only what the constraints ask for; nothing runs while the stamp is the newest.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) $(CHECK_PYTHON)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(BIN)/python $(CHECK_PYTHON)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: install  ## search, retrain and report on a small data set; needs no network
+	$(BIN)/nas-ext demo --out runs/demo
+
+test: install  ## the core's tests without torch and NNI, then every test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --core tests/core -q -x
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: install  ## style, import rules and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+format: install  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## run the speed scripts of perf/ one after the other
+	@set -e; for script in perf/[!_]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:  ## remove what building, testing and linting leave; keeps .venv and runs
+	rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

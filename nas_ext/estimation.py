@@ -1,0 +1,52 @@
+"""What may be asked about architectures as the weights stand now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_ext.architecture import Architecture
+
+__all__ = ["FloatArray", "PerformanceEstimator", "check_reward"]
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+
+@runtime_checkable
+class PerformanceEstimator(Protocol):
+    """Answer questions about architectures: a supernet by running them, a table by looking up.
+
+    The plural methods are the contract: an implementation may share work across architectures.
+    """
+
+    def reward(self, architecture: Architecture) -> float:
+        """Return the share in [0, 1] that the architecture gets right of the next batch."""
+        ...
+
+    def accuracies(self, architectures: Sequence[Architecture]) -> FloatArray:
+        """Return `[N]` shares in [0, 1] on the whole validation set, the same for all."""
+        ...
+
+    def outputs(self, architectures: Sequence[Architecture]) -> FloatArray:
+        """Return `[N, S, C]` logits on one fixed validation batch of S samples, C classes."""
+        ...
+
+    def reinitialise(self) -> None:
+        """Start the weights again from a fresh random state, where there are weights."""
+        ...
+
+
+def check_reward(reward: float) -> float:
+    """Return the reward as a float; raise ValueError unless it lies in [0, 1].
+
+    A percentage would make every softmax temperature a hundred times too sharp, and a NaN would
+    turn a search into something else without a word.
+    """
+    value = float(reward)
+    if math.isnan(value) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"reward must be a share in [0, 1], got {value}")
+    return value

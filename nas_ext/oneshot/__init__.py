@@ -1,0 +1,21 @@
+"""The only code that touches NNI's one-shot machinery."""
+
+from nas_ext.oneshot.experiment import SearchExperiment
+from nas_ext.oneshot.module import SearchModule
+from nas_ext.oneshot.rewards import Reward, accuracy, logged
+from nas_ext.oneshot.spaces import search_space
+from nas_ext.oneshot.strategy import SampledStrategy
+from nas_ext.oneshot.supernet import Supernet
+from nas_ext.oneshot.training import SupernetTraining
+
+__all__ = [
+    "Reward",
+    "SampledStrategy",
+    "SearchExperiment",
+    "SearchModule",
+    "Supernet",
+    "SupernetTraining",
+    "accuracy",
+    "logged",
+    "search_space",
+]

@@ -1,0 +1,56 @@
+"""What is taken from NNI, imported in the one order and silence that works.
+
+`nni.nas.strategy` comes before anything under `nni.nas.oneshot`: the other order leaves stand-ins
+where NNI's own strategies were. Two warnings of NNI about classes that torch gained later are
+dropped; they say nothing about a user's code.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message=".*is found to be not a nn.Module.*")
+
+from nni.mutable import Categorical
+from nni.nas.evaluator.pytorch.lightning import Lightning, LightningModule, Trainer
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
+from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
+from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
+from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+from nni.nas.space import RawFormatModelSpace
+from nni.nas.strategy import RandomOneShot
+
+__all__ = [
+    "BaseOneShotLightningModule",
+    "BaseSuperNetModule",
+    "Categorical",
+    "Lightning",
+    "LightningModule",
+    "ModelSpace",
+    "NasExperiment",
+    "NasExperimentConfig",
+    "OneShotStrategy",
+    "RandomOneShot",
+    "RawFormatModelSpace",
+    "Trainer",
+]
+
+
+class _Once(logging.Filter):
+    """Let each text through one time: NNI repeats some for every copy of a configuration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in self._seen
+        self._seen.add(text)
+        return new
+
+
+logging.getLogger("nni.nas.experiment.config.experiment").addFilter(_Once())

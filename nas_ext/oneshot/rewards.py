@@ -1,0 +1,59 @@
+"""Rewards: what an architecture is worth on one validation batch, as a share in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+
+from nas_ext.oneshot.nni import LightningModule
+
+__all__ = ["Reward", "accuracy", "logged"]
+
+Reward: TypeAlias = Callable[[LightningModule, Any], float]
+"""From the evaluator's module, in evaluation mode, and a batch on its device, to a share."""
+
+
+def accuracy(module: LightningModule, batch: Any) -> float:
+    """Return the share of a batch (inputs, labels) whose highest logit is the label.
+
+    Raises ValueError for a batch of another form: such a task needs `logged`.
+    """
+    if not (isinstance(batch, list | tuple) and len(batch) >= 2):
+        raise ValueError(
+            "batch must be (inputs, labels) for the accuracy reward, got "
+            f"{type(batch).__name__}; name a metric of your validation_step as reward instead"
+        )
+    logits = module(batch[0])
+    return float((logits.argmax(dim=-1) == batch[1]).double().mean())
+
+
+def logged(name: str) -> Reward:
+    """Return the reward that is a metric which the module's `validation_step` logs.
+
+    The step runs in evaluation mode without gradients and what it logs is caught, so that
+    neither the trainer's metrics nor its logger see it. Numbers and tensors are understood, not
+    metric objects. Raises ValueError when the step logs no such name.
+    """
+
+    def reward(module: LightningModule, batch: Any) -> float:
+        seen: dict[str, Any] = {}
+
+        def record(key: str, value: Any, *_: Any, **__: Any) -> None:
+            seen[key] = value
+
+        caught: Any = module
+        before = caught.log
+        caught.log = record
+        try:
+            module.validation_step(batch, 0)
+        finally:
+            caught.log = before
+        if name not in seen:
+            raise ValueError(
+                f"reward must be logged by validation_step, got {name!r}, it logs {sorted(seen)}"
+            )
+        return float(torch.as_tensor(seen[name]).double())
+
+    return reward

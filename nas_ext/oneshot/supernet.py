@@ -1,0 +1,198 @@
+"""A model space with shared weights, as an estimator of its architectures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nas_ext.architecture import Architecture, SearchSpace
+from nas_ext.estimation import FloatArray
+from nas_ext.oneshot.nni import BaseSuperNetModule, LightningModule
+from nas_ext.oneshot.rewards import Reward
+
+__all__ = ["Supernet", "batch_size"]
+
+
+class Supernet:
+    """Activate architectures on shared weights and run them on validation batches.
+
+    Evaluation is in eval mode, without gradients, and normalises every batch with its own
+    statistics, whether or not the layers track any: running statistics of a supernet mix all
+    architectures, and ranking by them is near chance (section 1.5). Batches smaller than the
+    first are left out for the same reason. `to_device` moves a batch, `precision` opens the
+    trainer's autocast; `renew` makes a freshly initialised state dict from a seed. `passes` and
+    `images` count the forward passes by purpose and the images by architecture.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        module: LightningModule,
+        *,
+        loader: Callable[[], Iterable[Any]],
+        reward: Reward,
+        renew: Callable[[int], dict[str, Any]],
+        rng: np.random.Generator,
+    ) -> None:
+        self.space = space
+        self.module = module
+        self.to_device: Callable[[Any], Any] = lambda batch: batch
+        self.precision: Callable[[], Any] = torch.no_grad
+        self.reinitialised: list[Callable[[], None]] = []
+        self._make_loader = loader
+        self._loader: Iterable[Any] | None = None
+        self._stream: Iterator[Any] | None = None
+        self._fixed: Any = None
+        self._reward = reward
+        self._renew = renew
+        self._paths = [m for m in module.modules() if isinstance(m, BaseSuperNetModule)]
+        self._norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+        self._all = list(module.modules())
+        self._rng = rng
+        self.passes: Counter[str] = Counter()
+        self.images: Counter[Architecture] = Counter()
+
+    # Which architecture runs.
+
+    def activate(self, architecture: Architecture) -> None:
+        """Route the supernet through an architecture.
+
+        Raises RuntimeError when a module of the supernet chose for itself: then something else
+        would be trained than what the search thinks.
+        """
+        sample = self.space.decode(architecture)
+        for module in self._paths:
+            taken = module.resample(memo=dict(sample))
+            if any(label not in sample or sample[label] != taken[label] for label in taken):
+                raise RuntimeError(
+                    f"supernet module {type(module).__name__} must take the sample {sample}, "
+                    f"it took {taken}"
+                )
+
+    # What it is worth.
+
+    def reward(self, architecture: Architecture) -> float:
+        """Return the reward on the next validation batch, beginning again after the last."""
+        batch = self._next_batch()
+        with self._evaluating():
+            return self._value(architecture, batch, "reward")
+
+    def accuracies(self, architectures: Sequence[Architecture]) -> FloatArray:
+        """Return `[N]` rewards on the whole validation set, every batch seen by all alike."""
+        totals, weight = np.zeros(len(architectures)), 0
+        with self._evaluating():
+            for batch in self._batches():
+                size = batch_size(batch)
+                for place, architecture in enumerate(architectures):
+                    totals[place] += size * self._value(architecture, batch, "accuracies")
+                weight += size
+        return totals / weight
+
+    def _value(self, architecture: Architecture, batch: Any, purpose: str) -> float:
+        self._route(architecture, batch, purpose)
+        return self._reward(self.module, batch)
+
+    def _route(self, architecture: Architecture, batch: Any, purpose: str) -> None:
+        """Activate an architecture, and count what is about to run."""
+        self.activate(architecture)
+        self.passes[purpose] += 1
+        self.images[architecture] += batch_size(batch)
+
+    def outputs(self, architectures: Sequence[Architecture]) -> FloatArray:
+        """Return `[N, S, C]` logits on the first validation batch, the same one at every call.
+
+        Raises ValueError when the module's output is not `[S, C]`.
+        """
+        fixed: Any = next(self._batches()) if self._fixed is None else self._fixed
+        rows: list[Any] = []
+        with self._evaluating():
+            for architecture in architectures:
+                self._route(architecture, fixed, "outputs")
+                logits = self.module(fixed[0])
+                if logits.ndim != 2:
+                    raise ValueError(f"outputs must be [S, C], got shape {tuple(logits.shape)}")
+                rows.append(logits.float().cpu().numpy())
+        return np.asarray(rows, dtype=np.float64)
+
+    def reinitialise(self) -> None:
+        """Give the model fresh weights, and tell the training loop to forget its momenta."""
+        self.module.model.load_state_dict(self._renew(int(self._rng.integers(2**31))))
+        for forget in self.reinitialised:
+            forget()
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Return height and width of the validation images, None for inputs of another form."""
+        inputs = self._fixed[0] if isinstance(self._fixed, list | tuple) else None
+        if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4:
+            return None
+        return int(inputs.shape[2]), int(inputs.shape[3])
+
+    # The validation batches.
+
+    def _batches(self) -> Iterator[Any]:
+        """Yield the validation batches on the device, all of the size of the first one."""
+        if self._loader is None:
+            self._loader = self._make_loader()
+        first = 0
+        for batch in self._loader:
+            moved = self.to_device(batch)
+            self._fixed = moved if self._fixed is None else self._fixed
+            first = first or self._check_first(batch_size(moved))
+            if batch_size(moved) == first:
+                yield moved
+        if not first:
+            raise ValueError("validation set must fill at least one batch, got no batch")
+
+    def _check_first(self, size: int) -> int:
+        wanted = getattr(self._loader, "batch_size", None)
+        if wanted is not None and size < wanted:
+            raise ValueError(
+                f"validation set must fill at least one batch of {wanted}, got {size} samples"
+            )
+        return size
+
+    def _next_batch(self) -> Any:
+        if self._stream is not None:
+            for batch in self._stream:
+                return batch
+        self._stream = self._batches()
+        return next(self._stream)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Set eval mode with batch statistics, without gradients; put everything back."""
+        modes = [m.training for m in self._all]
+        tracked = [norm.track_running_stats for norm in self._norms]
+        try:
+            for module in self._all:
+                module.training = False
+            for norm in self._norms:
+                norm.training, norm.track_running_stats = True, False
+            with torch.no_grad(), self.precision():
+                yield
+        finally:
+            for module, mode in zip(self._all, modes, strict=True):
+                module.training = mode
+            for norm, track in zip(self._norms, tracked, strict=True):
+                norm.track_running_stats = track
+
+
+def batch_size(batch: Any) -> int:
+    """Return the number of samples of a batch: the length of its first tensor."""
+    if isinstance(batch, torch.Tensor):
+        return len(batch)
+    values = batch.values() if isinstance(batch, dict) else batch
+    if isinstance(values, str | nn.Module) or not isinstance(values, Iterable):
+        raise ValueError(f"batch must hold a tensor, got {type(batch).__name__}")
+    for value in values:
+        if isinstance(value, torch.Tensor | dict | list | tuple):
+            return batch_size(value)
+    raise ValueError(f"batch must hold a tensor, got {type(batch).__name__}")

@@ -1,0 +1,151 @@
+"""What a search leaves behind, as JSON that a later version can read."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nas_ext.architecture import Architecture, SearchSpace
+from nas_ext.files import read_json, write_json
+from nas_ext.search import Draw
+
+__all__ = ["Budget", "RankedArchitecture", "SearchResult", "counts_by_phase", "installed_versions"]
+
+FORMAT = "nas-ext/search-1"
+RECORDED = ("nas-ext", "nni", "torch", "pytorch-lightning", "timm", "optuna", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the search spent.
+
+    `steps` are optimizer steps; `train_passes` forward and backward passes of one architecture on
+    one batch; `reward_passes` forward passes on one validation batch; `evaluated` architectures
+    on the whole validation set; `output_passes` architectures whose outputs were compared;
+    `macs` multiply-accumulates of all of that per the rule that a backward pass costs two forward
+    ones, or None where the space cannot tell.
+    """
+
+    steps: int
+    train_passes: int
+    reward_passes: int
+    evaluated: int
+    output_passes: int
+    seconds: float
+    macs: int | None = None
+
+
+@dataclass(frozen=True)
+class RankedArchitecture:
+    """One line of a ranking: the architecture, its names, its validation accuracy, its cost."""
+
+    architecture: Architecture
+    name: str
+    sample: Mapping[str, Any]
+    accuracy: float
+    macs: int | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Strategy, settings, space, budget, draws and ranking of one search.
+
+    `space` has the name and arguments that rebuild the model space; `phases` the name and number
+    of steps of each; `draws` one row per trained architecture: phase, step, architecture, reward
+    (None where nobody asked); `ranking` is best first; `tree` the state of the last tree, if any;
+    `data` names the images and their digest.
+    """
+
+    strategy: str
+    settings: Mapping[str, Any]
+    seed: int
+    space: Mapping[str, Any]
+    phases: tuple[tuple[str, int], ...]
+    draws: tuple[Draw, ...]
+    ranking: tuple[RankedArchitecture, ...]
+    budget: Budget
+    tree: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def best(self) -> RankedArchitecture:
+        """Return the first of the ranking."""
+        return self.ranking[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values; architectures of the draws are listed once."""
+        known = list(dict.fromkeys(draw.architecture for draw in self.draws))
+        place = {architecture: index for index, architecture in enumerate(known)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            "format": FORMAT,
+            **values,
+            "budget": asdict(self.budget),
+            "phases": [list(phase) for phase in self.phases],
+            "ranking": [{**asdict(r), "architecture": list(r.architecture)} for r in self.ranking],
+            "draws": {
+                "architectures": [list(architecture) for architecture in known],
+                "rows": [[d.phase, d.step, place[d.architecture], d.reward] for d in self.draws],
+            },
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], *, source: str = "result") -> SearchResult:
+        """Return the result that `to_json` wrote.
+
+        Raises ValueError for another format or a missing or misshapen field, naming `source`.
+        """
+        found = values.get("format") if isinstance(values, Mapping) else None
+        if found != FORMAT:
+            raise ValueError(f"format of {source} must be {FORMAT!r}, got {found!r}")
+        try:
+            known = [tuple(a) for a in values["draws"]["architectures"]]
+            rows = values["draws"]["rows"]
+            ranking = [{**r, "architecture": tuple(r["architecture"])} for r in values["ranking"]]
+            changed: dict[str, Any] = {
+                "phases": tuple((str(name), int(steps)) for name, steps in values["phases"]),
+                "draws": tuple(Draw(p, s, known[a], reward) for p, s, a, reward in rows),
+                "ranking": tuple(RankedArchitecture(**line) for line in ranking),
+                "budget": Budget(**values["budget"]),
+            }
+            return cls(**{f.name: changed.get(f.name, values[f.name]) for f in fields(cls)})
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"{source} must be a whole search result, got {error!r}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the result as JSON, whole or not at all."""
+        write_json(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> SearchResult:
+        """Read a result; `path` may be the file or the folder of the run."""
+        file = Path(path) / "search.json" if Path(path).is_dir() else Path(path)
+        return cls.from_json(read_json(file), source=str(file))
+
+
+def counts_by_phase(draws: Iterable[Draw], space: SearchSpace) -> dict[int, dict[str, int]]:
+    """Return how often each architecture was drawn in each phase, by its short name."""
+    counts: dict[int, dict[str, int]] = {}
+    for draw in draws:
+        names = counts.setdefault(draw.phase, {})
+        name = space.describe(draw.architecture)
+        names[name] = names.get(name, 0) + 1
+    return counts
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that shape a result."""
+    found = {"python": platform.python_version(), "platform": sys.platform}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,117 @@
+"""Monte-Carlo tree search over a tree of architectures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nas_ext.architecture import Architecture, SearchSpace
+from nas_ext.samplers.base import Sampler, distinct
+from nas_ext.schedule import Schedule
+from nas_ext.tree import (
+    Node,
+    Tree,
+    Unvisited,
+    backup,
+    descend,
+    most_valued_leaf,
+    tree_from_state,
+    unbiased,
+)
+
+__all__ = ["TreeSampler"]
+
+
+class TreeSampler(Sampler):
+    """Draw leaves by Boltzmann walks over UCT scores, and back rewards up their paths.
+
+    `temperature` None is the tree's warm-up: leaves are drawn uniformly over *architectures*, and
+    the statistics of their paths are kept. (A uniform choice at each branch is not uniform: it
+    gives a quarter of all draws to the worst pooling architecture.) Otherwise it is the
+    temperature at each step. `initial` None takes the first reward as value, see `backup`.
+    `final_temperature` serves the draws of `candidates`. Section 3.2, Algorithm 3.1.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        rng: np.random.Generator,
+        *,
+        tree: Tree,
+        temperature: Schedule | None,
+        final_temperature: float,
+        exploration: float,
+        decay: float,
+        initial: float | None = 1.0,
+        unvisited: Unvisited = "force",
+    ) -> None:
+        super().__init__(space, rng)
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must lie in [0, 1), got {decay}")
+        if not exploration >= 0.0:
+            raise ValueError(f"exploration must not be negative, got {exploration}")
+        if not final_temperature > 0.0:
+            raise ValueError(f"final_temperature must be positive, got {final_temperature}")
+        self.tree = tree
+        self.temperature = temperature
+        self.final_temperature = final_temperature
+        self.exploration = exploration
+        self.decay = decay
+        self.initial = initial
+        self.unvisited: Unvisited = unvisited
+        self.step = 0
+
+    def ask(self) -> tuple[Architecture, ...]:
+        if self.temperature is None:
+            chosen = self.space.draw(self.rng)
+        else:
+            leaf = descend(
+                self.tree.root,
+                self.rng,
+                temperature=self.temperature(self.step),
+                exploration=self.exploration,
+                unvisited=self.unvisited,
+                initial=1.0 if self.initial is None else self.initial,
+            )
+            chosen = _architecture(leaf)
+        self.step += 1
+        return (chosen,)
+
+    def _update(self, architecture: Architecture, reward: float) -> None:
+        backup(self.tree.leaf(architecture), reward, decay=self.decay, initial=self.initial)
+
+    def candidates(self, count: int) -> tuple[Architecture, ...]:
+        """Return the greedy visited leaf, then walks without exploration, without repetitions.
+
+        Walks number `count` - 1, so fewer than `count` architectures may come back. The initial
+        value, a device of exploration, is taken out of the values first (ours; after some hundred
+        visits it makes no difference). Raises ValueError when no reward was told yet: the tree
+        then knows nothing.
+        """
+        value = unbiased(decay=self.decay, initial=self.initial)
+        leaves = [most_valued_leaf(self.tree.root, value=value)]
+        for _ in range(count - 1):
+            leaf = descend(
+                self.tree.root,
+                self.rng,
+                temperature=self.final_temperature,
+                exploration=0.0,
+                unvisited="never",
+                value=value,
+            )
+            leaves.append(leaf)
+        return distinct(_architecture(leaf) for leaf in leaves)
+
+    def _state(self) -> dict[str, Any]:
+        return {"step": self.step, "tree": self.tree.state_dict()}
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        self.step = int(state["step"])
+        self.tree = tree_from_state(self.space, state["tree"])
+
+
+def _architecture(leaf: Node) -> Architecture:
+    if leaf.architecture is None:
+        raise RuntimeError("a walk ended in a node that is no leaf")
+    return leaf.architecture

@@ -1,0 +1,325 @@
+"""One training: what it computes, and that it repeats and resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nas_ext.data import Augmentation, ImageData, loader
+from nas_ext.retrain import Epoch, FitResult, Recipe, TrainingDiverged, fit
+
+Build = Callable[[], nn.Module]
+
+EVERYTHING = Recipe(
+    epochs=4,
+    batch_size=32,
+    warmup_epochs=1,
+    min_lr=1e-3,
+    smoothing=0.1,
+    clip_grad=1.0,
+    reprob=0.3,
+    model_ema_decay=0.9,
+)
+
+
+def same_weights(first: FitResult, second: FitResult) -> bool:
+    pairs = zip(first.weights.items(), second.weights.items(), strict=True)
+    return all(a == b and torch.equal(u, v) for (a, u), (b, v) in pairs)
+
+
+def digest(result: FitResult) -> str:
+    hasher = hashlib.sha256(repr([(e.train_loss, e.accuracy) for e in result.history]).encode())
+    for name, value in result.weights.items():
+        hasher.update(name.encode() + value.numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def run(build: Build, data: ImageData, recipe: Recipe = EVERYTHING, seed: int = 3) -> FitResult:
+    return fit(build, recipe, data.train, data.val, data, seed=seed)
+
+
+class Stop(Exception):
+    """Ends a training from outside."""
+
+
+def interrupted(build: Build, data: ImageData, recipe: Recipe, path: Path, epochs: int) -> None:
+    def stop(epoch: Epoch) -> None:
+        if epoch.epoch + 1 == epochs:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(
+            build, recipe, data.train, data.val, data,
+            seed=3, checkpoint=path, on_epoch=stop,
+        )  # fmt: skip
+
+
+# ---------------------------------------------------------------- what is computed
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_a_training_is_the_textbook_loop(build: Build, data: ImageData, filtered: bool) -> None:
+    recipe = Recipe(
+        epochs=2, batch_size=50, warmup_epochs=1, weight_decay=0.01, smoothing=0.1,
+        model_ema_decay=0.6, filter_bias_and_bn=filtered,
+    )  # fmt: skip
+    plain = Augmentation()
+    result = fit(build, recipe, data.train, data.val, data, seed=3, augmentation=plain)
+
+    # Plain torch, from the formulas: warm-up from 1e-5 and cosine by update, classical momentum,
+    # decay on all parameters (or on matrices alone), smoothed cross-entropy, and
+    # mean <- d mean + (1 - d) weights with d = min(.6, 1 - (1 + n)^(-2/3)) after n + 1 updates.
+    torch.manual_seed(3)
+    model = build()
+    decay = [p for p in model.parameters() if p.ndim > 1 or not filtered]
+    spared = [p for p in model.parameters() if p.ndim <= 1 and filtered]
+    optimizer = torch.optim.SGD(
+        [{"params": decay, "weight_decay": 0.01}, {"params": spared, "weight_decay": 0.0}],
+        lr=0.1, momentum=0.9,
+    )  # fmt: skip
+    criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
+    batches = loader(data.train, data, batch_size=50, train=True, seed=3, augmentation=plain)
+    mean: dict[str, torch.Tensor] = {}
+    update = 0
+    for _ in range(2):
+        for pixels, labels in batches:
+            warm = 1e-5 + update * (0.1 - 1e-5) / 3
+            cosine = 0.05 * (1 + math.cos(math.pi * (update - 3) / 3))
+            for group in optimizer.param_groups:
+                group["lr"] = warm if update < 3 else cosine
+            optimizer.zero_grad()
+            criterion(model(pixels), labels).backward()
+            optimizer.step()
+            d = min(0.6, 1 - (1 + update) ** (-2 / 3))
+            for name, value in model.state_dict().items():
+                value = value.detach().double()
+                mean[name] = d * mean[name] + (1 - d) * value if update else value
+            update += 1
+    for name, value in result.weights.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, mean[name].float(), rtol=1e-4, atol=1e-5)
+    assert result.history[0].lr == pytest.approx(1e-5)
+    assert result.history[1].lr == pytest.approx(0.1)
+
+
+def test_accuracy_and_loss_are_those_of_all_images_in_evaluation_mode(
+    build: Build, data: ImageData
+) -> None:
+    result = run(build, data)
+    model = build()
+    model.load_state_dict(dict(result.weights))
+    model.eval()
+    pixels = (data.val.pixels / 255 - data.mean[0]) / data.std[0]
+    with torch.no_grad():
+        logits = model(pixels)
+    accuracy = float((logits.argmax(1) == data.val.labels).double().mean())
+    assert len(data.val) % 512 != 0  # there is a last, smaller batch
+    assert result.accuracy == pytest.approx(accuracy, abs=1e-9)
+    loss = float(nn.functional.cross_entropy(logits, data.val.labels))
+    assert result.loss == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_longer_training_learns(build: Build, data: ImageData) -> None:
+    result = run(build, data, Recipe(epochs=30, batch_size=50, lr=0.05))
+    assert result.accuracy > 0.8  # 0.1 is chance
+    assert result.train_loss < result.history[0].train_loss
+
+
+def test_the_result_reports_the_last_epoch_and_names_the_best(
+    build: Build, data: ImageData
+) -> None:
+    result = run(build, data)
+    assert [epoch.epoch for epoch in result.history] == [0, 1, 2, 3]
+    last = result.history[-1]
+    assert (result.accuracy, result.loss, result.train_loss) == (
+        last.accuracy, last.loss, last.train_loss,
+    )  # fmt: skip
+    assert result.best_accuracy == max(epoch.accuracy or 0.0 for epoch in result.history)
+    # conv 4*9, batch norm 2*4, linear 64*10 + 10
+    assert result.parameters == 36 + 8 + 650
+    assert result.seed == 3
+
+
+def test_without_evaluation_in_every_epoch_the_images_are_seen_once(data: ImageData) -> None:
+    seen = []
+
+    class Counting(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            if not self.training:
+                seen.append(len(input))
+            return super().forward(input)
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), Counting(64, 10))
+
+    recipe = Recipe(epochs=3, batch_size=50)
+    result = fit(
+        build, recipe, data.train, data.val, data, seed=0, evaluate_every_epoch=False
+    )  # fmt: skip
+    assert sum(seen) == len(data.val)
+    assert [epoch.accuracy is None for epoch in result.history] == [True, True, False]
+    assert result.best_accuracy == result.accuracy
+
+
+# ---------------------------------------------------------------- repeating
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
+    build: Build, data: ImageData
+) -> None:
+    first, second, other = run(build, data), run(build, data), run(build, data, seed=4)
+    assert first == second
+    assert same_weights(first, second)
+    assert not same_weights(first, other)
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process(
+    build: Build, data: ImageData
+) -> None:
+    script = """
+import torch
+from dataclasses import replace
+torch.set_num_threads(1)
+from nas_ext.data import digits
+from conftest import build
+from test_fit import EVERYTHING, digest, run
+everything = digits(seed=0)
+data = replace(everything, train=everything.train.select(torch.arange(150)))
+print(digest(run(build.__wrapped__(), data)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == digest(run(build, data)), done.stderr
+
+
+def test_the_global_generators_are_left_alone_and_do_not_matter(
+    build: Build, data: ImageData
+) -> None:
+    first = run(build, data)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002  (the global generator is the subject)
+    torch.manual_seed(1)
+    states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    assert same_weights(run(build, data), first)
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.get_rng_state(), states[1])
+    assert (np.random.get_state()[1] == states[2]).all()  # noqa: NPY002
+
+
+def test_what_on_epoch_draws_does_not_change_the_training(build: Build, data: ImageData) -> None:
+    def draw(epoch: Epoch) -> None:
+        torch.rand(3)
+        random.random()
+
+    result = fit(build, EVERYTHING, data.train, data.val, data, seed=3, on_epoch=draw)
+    assert same_weights(result, run(build, data))
+
+
+# ---------------------------------------------------------------- resuming
+
+
+@pytest.mark.parametrize("opt", ["momentum", "sgd", "adamw", "lamb", "muon"])
+def test_an_interrupted_training_goes_on_bit_by_bit(
+    build: Build, data: ImageData, tmp_path: Path, opt: str
+) -> None:
+    recipe = replace(EVERYTHING, opt=opt, lr=0.01)
+    path = tmp_path / "ckpt" / "x.pt"
+    interrupted(build, data, recipe, path, 1)
+    interrupted(build, data, recipe, path, 3)
+    told: list[Epoch] = []
+    resumed = fit(
+        build, recipe, data.train, data.val, data,
+        seed=3, checkpoint=path, on_epoch=told.append,
+    )  # fmt: skip
+    whole = run(build, data, recipe)
+    assert resumed == whole
+    assert same_weights(resumed, whole)
+    assert tuple(told) == whole.history
+
+
+def test_a_finished_checkpoint_is_not_trained_again(
+    build: Build, data: ImageData, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.pt"
+    interrupted(build, data, EVERYTHING, path, 4)
+    content = path.read_bytes()
+    resumed = fit(build, EVERYTHING, data.train, data.val, data, seed=3, checkpoint=path)
+    assert path.read_bytes() == content
+    assert same_weights(resumed, run(build, data))
+
+
+def test_a_checkpoint_of_another_training_is_refused(
+    build: Build, data: ImageData, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.pt"
+    interrupted(build, data, EVERYTHING, path, 1)
+    with pytest.raises(ValueError, match="belongs to another training: seed was 3, is now 4"):
+        fit(build, EVERYTHING, data.train, data.val, data, seed=4, checkpoint=path)
+    other = replace(EVERYTHING, lr=0.2)
+    with pytest.raises(ValueError, match=r"another training: recipe was .*'lr': 0.1"):
+        fit(build, other, data.train, data.val, data, seed=3, checkpoint=path)
+    with pytest.raises(ValueError, match="training images was 150"):
+        fit(build, EVERYTHING, data.train_and_val(), data.val, data, seed=3, checkpoint=path)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
+def test_a_broken_checkpoint_is_named(
+    build: Build, data: ImageData, tmp_path: Path, kept: float
+) -> None:
+    path = tmp_path / "x.pt"
+    interrupted(build, data, EVERYTHING, path, 1)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if kept < 1 else int(kept)])
+    with pytest.raises(ValueError, match=r"x\.pt is not a readable checkpoint"):
+        fit(build, EVERYTHING, data.train, data.val, data, seed=3, checkpoint=path)
+
+
+def test_a_checkpoint_holds_no_code(build: Build, data: ImageData, tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    interrupted(build, data, EVERYTHING, path, 1)
+    state = torch.load(path, weights_only=True)
+    assert [entry["epoch"] for entry in state["history"]] == [0]
+    torch.save({"identity": Stop()}, path)
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        fit(build, EVERYTHING, data.train, data.val, data, seed=3, checkpoint=path)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("opt", ["momentum", "adamw"])
+def test_a_diverged_training_says_where_and_how(build: Build, data: ImageData, opt: str) -> None:
+    recipe = Recipe(epochs=3, batch_size=50, opt=opt, lr=1e30)
+    with pytest.raises(TrainingDiverged, match=r"loss became (nan|inf) in epoch [01]") as caught:
+        run(build, data, recipe)
+    assert not math.isfinite(caught.value.loss)
+    assert isinstance(caught.value, FloatingPointError)
+
+
+def test_a_network_with_the_wrong_outputs_is_refused(data: ImageData) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 12))
+
+    message = r"build must make a network with outputs \[50, 10\], got \[50, 12\]"
+    with pytest.raises(ValueError, match=message):
+        run(build, data, Recipe(epochs=1, batch_size=50))
+
+
+def test_too_few_images_and_a_bad_seed_are_refused(build: Build, data: ImageData) -> None:
+    with pytest.raises(ValueError, match="number of training images 150, got 256"):
+        run(build, data, Recipe(epochs=1))
+    with pytest.raises(ValueError, match="seed must be at least 0"):
+        run(build, data, EVERYTHING, seed=-1)
