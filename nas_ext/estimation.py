@@ -27,8 +27,13 @@ class PerformanceEstimator(Protocol):
         """Return the share in [0, 1] that the architecture gets right of the next batch."""
         ...
 
-    def accuracies(self, architectures: Sequence[Architecture]) -> FloatArray:
-        """Return `[N]` shares in [0, 1] on the whole validation set, the same for all."""
+    def accuracies(
+        self, architectures: Sequence[Architecture], *, batches: int | None = None
+    ) -> FloatArray:
+        """Return `[N]` shares in [0, 1] on the validation set, the same images for all.
+
+        `batches` takes so many from its beginning; None takes all of them.
+        """
         ...
 
     def outputs(self, architectures: Sequence[Architecture]) -> FloatArray:

@@ -50,7 +50,9 @@ class FakeSupernet:
         self.asked["reward"] += 1
         return self.values[architecture]
 
-    def accuracies(self, architectures: Sequence[Architecture]) -> FloatArray:
+    def accuracies(
+        self, architectures: Sequence[Architecture], *, batches: int | None = None
+    ) -> FloatArray:
         self.asked["accuracies"] += len(architectures)
         return np.asarray([self.values[a] for a in architectures], dtype=np.float64)
 

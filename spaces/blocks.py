@@ -6,18 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-# Before anything under nni.nas.oneshot: the other order silently leaves stand-ins where NNI's own
-# strategies were.
-from nni.nas.strategy import DARTS
-
-# isort: split
-from nni.mutable import Categorical
-from nni.nas.nn.pytorch import MutableModule
-from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from timm.layers.drop import DropPath
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
+from nas_ext.nni import DARTS, BaseSuperNetModule, Categorical, MutableModule
 from nas_ext.pooling import LABEL, PoolingSpace
 
 __all__ = [

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nni.nas.nn.pytorch import ModelSpace
-from nni.nas.space import current_model
 from timm.layers.classifier import ClassifierHead
 from timm.layers.conv_bn_act import ConvNormAct
 from torch import Tensor, nn
 
 from nas_ext.architecture import Architecture
-from nas_ext.pooling import PoolingSpace
+from nas_ext.nni import ModelSpace, current_model
+from nas_ext.pooling import PoolingSpace, resnet_macs
 from nas_ext.spaces.blocks import (
     MutationHook,
     NormLayer,
@@ -191,6 +190,17 @@ class PoolingResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no ty
         return cls(widths=MINI_WIDTHS, poolings=2, num_classes=num_classes, in_chs=in_chs)
 
     @property
+    def default_architecture(self) -> Architecture | None:
+        """Return the usual placement, a pooling wherever the channels change; None if none fits.
+
+        For ResNet20 that is [4,3,3], the network as its authors drew it.
+        """
+        steps = list(zip(self.widths, self.widths[1:], strict=False))
+        code = "0" + "".join("1" if before != after else "0" for before, after in steps)
+        fits = code.count("1") == self.search_space.poolings
+        return self.search_space.from_code(code) if fits else None
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """Return, for JSON, the arguments of `nas_ext.spaces.create` that rebuild the space."""
         preset = _preset(self.widths, self.search_space.poolings)
@@ -249,14 +259,13 @@ class PoolingResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no ty
         count nothing. Raises ValueError for images too small for the poolings.
         """
         self.check_image_size(image_size, architecture)
-        height, width = image_size
-        total = 9 * self.in_chs * self.widths[0] * height * width
-        code = self.search_space.code(architecture)
-        for digit, before, after in zip(code[1:], self.widths, self.widths[1:], strict=False):
-            if digit == "1":
-                height, width = height // 2, width // 2
-            total += _block_weights(before, after) * height * width
-        return total + self.widths[-1] * self.num_classes
+        return resnet_macs(
+            self.search_space.stages(architecture),
+            self.widths,
+            in_chs=self.in_chs,
+            num_classes=self.num_classes,
+            image_size=image_size,
+        )
 
     def parameter_count(self, architecture: Architecture) -> int:
         """Count the parameters of `network(architecture)`: the same for all architectures."""

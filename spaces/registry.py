@@ -13,7 +13,7 @@ from torch import nn
 from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.spaces.pooling_resnet import GENERAL, MINI, RESNET20, PoolingResNet
 
-__all__ = ["SPACES", "Space", "SpaceEntry", "create"]
+__all__ = ["SPACES", "Space", "SpaceEntry", "create", "describe"]
 
 RegisteredSpace: TypeAlias = PoolingResNet
 """The classes that `create` returns: a union, once there are several."""
@@ -118,3 +118,27 @@ def create(name: str, *, num_classes: int, in_chs: int, **arguments: Any) -> Reg
             f"got unknown {unknown} and missing {missing}"
         )
     return build(num_classes=num_classes, in_chs=in_chs, **arguments)
+
+
+def describe() -> list[dict[str, Any]]:
+    """Return what a table of spaces says, one line each, as JSON values.
+
+    `size` is the exact number of architectures, None where it follows from required arguments.
+    """
+    lines = []
+    for entry in SPACES.values():
+        parameters = inspect.signature(entry.build).parameters.values()
+        own = [p for p in parameters if p.name not in ("num_classes", "in_chs")]
+        required = [p.name for p in own if p.default is p.empty]
+        size = None if required else create(entry.name, num_classes=2, in_chs=1).search_space.size
+        lines.append(
+            {
+                "name": entry.name,
+                "summary": entry.summary,
+                "size": size,
+                "arguments": {p.name: None if p.name in required else p.default for p in own},
+                "source": entry.source,
+                "status": entry.status,
+            }
+        )
+    return lines

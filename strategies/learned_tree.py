@@ -12,7 +12,7 @@ from nas_ext.samplers import UniformSampler
 from nas_ext.schedule import split
 from nas_ext.search import Phase, Setting
 from nas_ext.similarity import DISTANCES, encoding
-from nas_ext.strategies.tree_strategy import TreeStrategy
+from nas_ext.strategies.tree_strategy import TreeStrategy, check_shares
 from nas_ext.tree import Linkage, Tree, cluster_tree
 
 __all__ = ["LearnedTree"]
@@ -34,9 +34,10 @@ class LearnedTree(TreeStrategy):
     `max_architectures`: all pairs are compared.
 
     Source: chapter 3, section 3.6, algorithm 3.1, with the paper version's initial value of 1
-    (D3-1) and all architectures compared, not a sample (D3-3). Departures: 50 candidates are
-    ranked on the whole validation set on every space, where the thesis takes the greedy leaf of
-    the pooling spaces; `candidates=1` gives that back. The linkage, not named there, is average.
+    (D3-1) and all architectures compared, not a sample (D3-3). Departures: up to 50 candidates
+    are ranked on the whole validation set on every space, where the thesis takes the greedy leaf
+    of the pooling spaces; `candidates=1` gives that back. The linkage, not named there, is
+    average.
     """
 
     distance: Literal["kl", "l2", "cross-entropy", "cosine", "encoding"] = "kl"
@@ -56,6 +57,9 @@ class LearnedTree(TreeStrategy):
             raise ValueError(
                 f"linkage 'ward' needs distance l2 or encoding, got {self.distance!r}"
             )
+        if self.max_architectures < 1:
+            raise ValueError(f"max_architectures must be at least 1, got {self.max_architectures}")
+        check_shares(self.shares, 3)
 
     def phases(self, steps: int) -> tuple[Phase, ...]:
         first, warm, search = split(steps, self.shares)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nas_ext.schedule import split
 from nas_ext.search import Phase
-from nas_ext.strategies.tree_strategy import TreeStrategy
+from nas_ext.strategies.tree_strategy import TreeStrategy, check_shares
 from nas_ext.tree import layer_tree
 
 __all__ = ["MCTS"]
@@ -23,6 +23,10 @@ class MCTS(TreeStrategy):
     """
 
     shares: tuple[float, float] = (0.65, 0.35)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(self.shares, 2)
 
     def phases(self, steps: int) -> tuple[Phase, ...]:
         warm, search = split(steps, self.shares)

@@ -12,7 +12,7 @@ from nas_ext.strategies.learned_tree import LearnedTree
 from nas_ext.strategies.mcts import MCTS
 from nas_ext.strategies.uniform import Uniform
 
-__all__ = ["STRATEGIES", "StrategyEntry", "create"]
+__all__ = ["STRATEGIES", "StrategyEntry", "create", "describe"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,23 @@ def create(name: str, **settings: Any) -> SampledStrategy:
         if setting not in known:
             raise ValueError(f"setting of {name} must be one of {sorted(known)}, got {setting!r}")
     return strategy(**settings)
+
+
+def describe() -> list[dict[str, Any]]:
+    """Return what a table of strategies says, one line each, as JSON values."""
+    lines = []
+    for name, entry in STRATEGIES.items():
+        made = entry.strategy()
+        lines.append(
+            {
+                "name": name,
+                "class": entry.strategy.__name__,
+                "summary": entry.summary,
+                "source": entry.source,
+                "phases": [phase.name for phase in made.phases(1000)],
+                "cost": entry.cost,
+                "spaces": entry.spaces,
+                "settings": made.settings,
+            }
+        )
+    return lines

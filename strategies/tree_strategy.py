@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,7 +13,7 @@ from nas_ext.schedule import Schedule, linear
 from nas_ext.search import Phase, Setting
 from nas_ext.tree import Tree, tree_from_state
 
-__all__ = ["GrowTree", "TreeStrategy"]
+__all__ = ["GrowTree", "TreeStrategy", "check_shares"]
 
 GrowTree: TypeAlias = Callable[[Setting], Tree]
 
@@ -25,7 +26,8 @@ class TreeStrategy(SampledStrategy):
     `exploration` is the UCT constant lambda, `decay` the beta of the moving averages, and
     `initial_value` the value of a node before its first reward: 1 makes early walks explore, None
     takes the first reward. The `candidates` are the greedy visited leaf and walks without
-    exploration at the final temperature. Sections 3.2 and 3.6.
+    exploration at the final temperature, or every visited leaf of a space that is no larger.
+    Sections 3.2 and 3.6.
     """
 
     temperature: float = 0.02
@@ -37,14 +39,14 @@ class TreeStrategy(SampledStrategy):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("temperature", "final_temperature"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.final_temperature > self.temperature:
             raise ValueError(
                 f"final_temperature must not exceed temperature {self.temperature}, "
                 f"got {self.final_temperature}"
             )
-        if not self.exploration >= 0:
+        if not 0 <= self.exploration < math.inf:
             raise ValueError(f"exploration must not be negative, got {self.exploration}")
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
@@ -79,6 +81,12 @@ class TreeStrategy(SampledStrategy):
             decay=self.decay,
             initial=self.initial_value,
         )
+
+
+def check_shares(shares: Sequence[float], phases: int) -> None:
+    """Raise ValueError unless there is a positive share for each phase."""
+    if len(shares) != phases or not all(0 < share < math.inf for share in shares):
+        raise ValueError(f"shares must be {phases} positive numbers, got {list(shares)}")
 
 
 def _tree_before(setting: Setting) -> Tree:

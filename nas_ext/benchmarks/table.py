@@ -96,10 +96,18 @@ class TabularEstimator:
         share = self.table.accuracies[architecture]
         return float(self.rng.binomial(self.batch_size, share)) / self.batch_size
 
-    def accuracies(self, architectures: Sequence[Architecture]) -> FloatArray:
-        """Return `[N]` shares right of `validation_size` images, drawn anew at each call."""
+    def accuracies(
+        self, architectures: Sequence[Architecture], *, batches: int | None = None
+    ) -> FloatArray:
+        """Return `[N]` shares right of `validation_size` images, drawn anew at each call.
+
+        With `batches`, of so many batches of `batch_size` images.
+        """
+        if batches is not None and batches < 1:
+            raise ValueError(f"batches must be at least 1, got {batches}")
+        images = self.validation_size if batches is None else batches * self.batch_size
         shares = [self.table.accuracies[architecture] for architecture in architectures]
-        return self.rng.binomial(self.validation_size, shares) / self.validation_size
+        return self.rng.binomial(images, shares) / images
 
     def outputs(self, architectures: Sequence[Architecture]) -> FloatArray:
         """Raise ValueError: there is no network whose outputs could be compared."""

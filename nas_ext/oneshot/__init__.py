@@ -2,6 +2,8 @@
 
 from nas_ext.oneshot.experiment import SearchExperiment
 from nas_ext.oneshot.module import SearchModule
+from nas_ext.oneshot.progress import SearchProgress
+from nas_ext.oneshot.quiet import quiet
 from nas_ext.oneshot.rewards import Reward, accuracy, logged
 from nas_ext.oneshot.spaces import search_space
 from nas_ext.oneshot.strategy import SampledStrategy
@@ -13,9 +15,11 @@ __all__ = [
     "SampledStrategy",
     "SearchExperiment",
     "SearchModule",
+    "SearchProgress",
     "Supernet",
     "SupernetTraining",
     "accuracy",
     "logged",
+    "quiet",
     "search_space",
 ]

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nas_ext.oneshot.nni import ModelSpace, NasExperiment, NasExperimentConfig
+from nas_ext.nni import ModelSpace, NasExperiment, NasExperimentConfig
 
 __all__ = ["SearchExperiment"]
 

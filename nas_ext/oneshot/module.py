@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from nas_ext.architecture import Architecture
-from nas_ext.oneshot.nni import BaseOneShotLightningModule, LightningModule
+from nas_ext.nni import BaseOneShotLightningModule, LightningModule
+from nas_ext.oneshot.randomness import Randomness
+from nas_ext.oneshot.steps import call_step
 from nas_ext.oneshot.supernet import Supernet, batch_size
 from nas_ext.search import Ranked, Search
 
@@ -32,7 +36,8 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
 
     `make_search` gets the number of optimizer steps, known only once Lightning is set up.
     `candidates` go to the final ranking (None: the whole space). `trained` counts the images that
-    each architecture was trained on.
+    each architecture was trained on. `randomness` is what a checkpoint restores besides. Raises
+    ValueError for a module that optimizes by hand: the search counts the trainer's steps.
     """
 
     def __init__(
@@ -42,8 +47,19 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         make_search: Callable[[int], Search],
         *,
         candidates: int | None,
+        randomness: Randomness | None = None,
     ) -> None:
         super().__init__(training_module)
+        if not training_module.automatic_optimization:
+            raise ValueError(
+                "training module must optimize automatically, got automatic_optimization=False"
+            )
+        for name in _FORWARDED:
+            if is_overridden(name, training_module):
+                setattr(self, name, getattr(training_module, name))
+        if not is_overridden("validation_step", training_module):
+            # Lightning's own, which says that there is nothing to validate with
+            self.__dict__["validation_step"] = super().validation_step
         self.supernet = supernet
         self.ranking: tuple[Ranked, ...] = ()
         self.seconds = 0.0
@@ -53,6 +69,8 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         self._make_search = make_search
         self._search: Search | None = None
         self._restored: dict[str, Any] | None = None
+        self._randomness = randomness or Randomness()
+        self._undrawn: dict[str, Any] | None = None
         self._asked: tuple[Architecture, ...] = ()
         self._fresh_schedulers: list[Any] = []
         self._fresh_groups: list[list[dict[str, Any]]] = []
@@ -76,9 +94,20 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
                     "set max_epochs or max_steps"
                 )
             self._search = self._make_search(int(steps))
-            if self._restored is not None:
-                self._search.load_state_dict(self._restored)
+            self._restore()
         return self._search
+
+    def _restore(self) -> None:
+        """Load what a checkpoint kept, once both are there; ValueError for other phases."""
+        if self._search is None or self._restored is None:
+            return
+        phases = _lengths(self._search)
+        if self._restored["phases"] != phases:
+            raise ValueError(
+                "strategy and trainer must be those of the checkpoint, whose phases are "
+                f"{self._restored['phases']}, got {phases}"
+            )
+        self._search.load_state_dict(self._restored["search"])
 
     @property
     def segment_steps(self) -> int:
@@ -92,25 +121,28 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
     # One step.
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        self._undrawn = None
         answer = super().on_train_batch_start(batch, batch_idx, *args, **kwargs)
         if answer != -1 and batch_idx % self.trainer.accumulate_grad_batches == 0:
             self._asked = self.search.ask()
         return answer
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Return the user's loss of the architecture, or the sum when a method asks for several.
 
         A sum, not a mean: strict fairness accumulates the gradients of its architectures.
         """
         losses = []
-        size = batch_size(args[0])
+        size = batch_size(batch)
         for architecture in self._asked:
             self.supernet.activate(architecture)
             self.trained[architecture] += size
-            losses.append(self.training_module.training_step(*args, **kwargs))
+            self.supernet.passes["train"] += 1
+            losses.append(call_step(self.training_module.training_step, batch, batch_idx))
         if len(losses) == 1:
             return losses[0]
-        return torch.stack([x["loss"] if isinstance(x, dict) else x for x in losses]).sum()
+        given = [x["loss"] if isinstance(x, Mapping) else x for x in losses if x is not None]
+        return torch.stack(given).sum() if given else None
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.training_module.optimizer_step(*args, **kwargs)
@@ -129,33 +161,50 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         if self.trainer.loggers and not math.isnan(self.average_reward):
             self.log("search_reward", self.average_reward)
 
-    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+    def validation_step(self, batch: Any, *rest: Any) -> Any:
         """Validate what was trained last; before any step, the first of the space."""
         space = self.supernet.space
         self.supernet.activate(self._asked[0] if self._asked else space.at(0))
-        return self.training_module.validation_step(*args, **kwargs)
+        return call_step(self.training_module.validation_step, batch, *rest)
+
+    def on_train_epoch_end(self) -> None:
+        """Go back to the random state of a checkpoint that was saved while validating.
+
+        Lightning, resumed from one, starts the epoch's loader again only to find it has ended.
+        """
+        if self._undrawn is not None:
+            self._randomness.load_state_dict(self._undrawn)
+        super().on_train_epoch_end()
 
     # Begin and end.
 
     def setup(self, stage: str = "fit") -> None:
         super().setup(stage)
-        strategy = self.trainer.strategy
-        self.supernet.to_device = lambda batch: strategy.batch_to_device(
-            self._on_before_batch_transfer(batch, dataloader_idx=0), dataloader_idx=0
-        )
+        self.supernet.to_device = self._to_device
         self.supernet.precision = self.trainer.precision_plugin.forward_context
         bar = self.trainer.progress_bar_callback
-        if bar is not None:
+        if bar is not None and stage == "fit":
             _show_search(bar, self)
 
-    def on_train_start(self) -> None:
-        self._began = time.monotonic()
+    def _to_device(self, batch: Any) -> Any:
+        """Do with a validation batch what the trainer's loops do with theirs."""
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        batch = self._on_before_batch_transfer(batch, dataloader_idx=0)
+        return self.trainer.strategy.batch_to_device(batch, self.device, dataloader_idx=0)
+
+    def on_fit_start(self) -> None:
+        """Note how optimizers and schedules begin; a checkpoint moves them only after this."""
         self._fresh_schedulers = [
             copy.deepcopy(config.scheduler.state_dict())
             for config in self.trainer.lr_scheduler_configs
         ]
         self._fresh_groups = [_settings(optimizer) for optimizer in self.trainer.optimizers]
+        super().on_fit_start()
+
+    def on_train_start(self) -> None:
+        self._began = time.monotonic()
         self.supernet.reinitialised = [self._forget]
+        self.supernet.check()
         super().on_train_start()
 
     def _forget(self) -> None:
@@ -169,20 +218,35 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
             config.scheduler.load_state_dict(copy.deepcopy(state))
 
     def on_train_end(self) -> None:
+        if self.search.step < self.search.steps:
+            warnings.warn(
+                f"training ended after {self.search.step} of {self.search.steps} steps, in phase "
+                f"{self.search.phase.name!r}: the ranking is that of an unfinished search",
+                stacklevel=2,
+            )
         self.ranking = self.search.rank(self._candidates)
         self.seconds += time.monotonic() - self._began
         super().on_train_end()
+
+    def on_fit_end(self) -> None:
+        if not self.ranking:  # went on from the last step: nothing to train, no on_train_end
+            self.ranking = self.search.rank(self._candidates)
+        super().on_fit_end()
 
     # What a checkpoint keeps: numbers, strings, lists and dicts, so that it loads weights-only.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[STATE_KEY] = {
+            "phases": _lengths(self.search),
             "search": self.search.state_dict(),
+            "asked": [list(architecture) for architecture in self._asked],
             "seconds": self.seconds + time.monotonic() - self._began,
             "average_reward": self.average_reward,
             "trained": _rows(self.trained),
             "images": _rows(self.supernet.images),
             "passes": dict(self.supernet.passes),
+            "consumed": self.supernet.consumed,
+            "randomness": self._randomness.state_dict(),
         }
         self.training_module.on_save_checkpoint(checkpoint)
 
@@ -190,13 +254,22 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         if STATE_KEY not in checkpoint:
             raise ValueError(f"checkpoint must come from a search, it has no {STATE_KEY!r}")
         state = checkpoint[STATE_KEY]
-        self._restored = state["search"]
+        self._restored = state
+        self._restore()
+        self._asked = tuple(tuple(architecture) for architecture in state["asked"])
         self.seconds = float(state["seconds"])
         self.average_reward = float(state["average_reward"])
         self.trained = Counter({tuple(a): n for a, n in state["trained"]})
         self.supernet.images = Counter({tuple(a): n for a, n in state["images"]})
         self.supernet.passes = Counter(state["passes"])
+        self.supernet.consumed = int(state["consumed"])
+        self._undrawn = state["randomness"]
+        self._randomness.load_state_dict(state["randomness"])
         self.training_module.on_load_checkpoint(checkpoint)
+
+
+def _lengths(search: Search) -> list[list[Any]]:
+    return [[phase.name, phase.steps] for phase in search.phases]
 
 
 def _rows(counts: Counter[Architecture]) -> list[list[Any]]:
@@ -226,37 +299,42 @@ _FORWARDED = (
     "backward",
     "configure_callbacks",
     "configure_gradient_clipping",
+    "configure_model",
+    "configure_sharded_model",
     "lr_scheduler_step",
     "on_after_batch_transfer",
     "on_before_batch_transfer",
     "on_before_optimizer_step",
     "on_before_zero_grad",
+    "on_predict_batch_end",
+    "on_predict_batch_start",
+    "on_predict_end",
+    "on_predict_epoch_end",
+    "on_predict_epoch_start",
+    "on_predict_model_eval",
+    "on_predict_start",
     "on_test_batch_end",
     "on_test_batch_start",
     "on_test_end",
     "on_test_epoch_end",
     "on_test_epoch_start",
+    "on_test_model_eval",
+    "on_test_model_train",
     "on_test_start",
     "on_validation_batch_end",
     "on_validation_batch_start",
     "on_validation_epoch_end",
     "on_validation_epoch_start",
+    "on_validation_model_eval",
+    "on_validation_model_train",
+    "on_validation_model_zero_grad",
     "optimizer_zero_grad",
+    "predict_step",
     "prepare_data",
     "test_step",
     "transfer_batch_to_device",
 )
-"""The hooks that NNI's base module does not pass on to the user's."""
+"""The hooks that NNI's base module does not pass on to the user's.
 
-
-def _forward(name: str) -> Callable[..., Any]:
-    def call(self: SearchModule, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self.training_module, name)(*args, **kwargs)
-
-    call.__name__ = name
-    call.__doc__ = f"Call `{name}` of the user's module."
-    return call
-
-
-for _name in _FORWARDED:
-    setattr(SearchModule, _name, _forward(_name))
+Only those that the user's module overrides are taken over: Lightning looks whether some are.
+"""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, TypeAlias
 
 import torch
 
-from nas_ext.oneshot.nni import LightningModule
+from nas_ext.nni import LightningModule
+from nas_ext.oneshot.steps import call_step
 
 __all__ = ["Reward", "accuracy", "logged"]
 
@@ -18,7 +20,7 @@ Reward: TypeAlias = Callable[[LightningModule, Any], float]
 def accuracy(module: LightningModule, batch: Any) -> float:
     """Return the share of a batch (inputs, labels) whose highest logit is the label.
 
-    Raises ValueError for a batch of another form: such a task needs `logged`.
+    Raises ValueError for a batch or an output of another form: such a task needs `logged`.
     """
     if not (isinstance(batch, list | tuple) and len(batch) >= 2):
         raise ValueError(
@@ -26,6 +28,12 @@ def accuracy(module: LightningModule, batch: Any) -> float:
             f"{type(batch).__name__}; name a metric of your validation_step as reward instead"
         )
     logits = module(batch[0])
+    if not isinstance(logits, torch.Tensor) or _form(logits[..., 0]) != _form(batch[1]):
+        raise ValueError(
+            "module must return [S, C] for labels [S] for the accuracy reward, got "
+            f"{_form(logits)} for {_form(batch[1])}; name a metric of your validation_step as "
+            "reward instead"
+        )
     return float((logits.argmax(dim=-1) == batch[1]).double().mean())
 
 
@@ -34,26 +42,38 @@ def logged(name: str) -> Reward:
 
     The step runs in evaluation mode without gradients and what it logs is caught, so that
     neither the trainer's metrics nor its logger see it. Numbers and tensors are understood, not
-    metric objects. Raises ValueError when the step logs no such name.
+    metric objects: those gather over batches, and over architectures too. Raises ValueError when
+    the step logs no such name, or no number under it.
     """
 
     def reward(module: LightningModule, batch: Any) -> float:
         seen: dict[str, Any] = {}
 
-        def record(key: str, value: Any, *_: Any, **__: Any) -> None:
-            seen[key] = value
+        def record(name: str, value: Any, *_: Any, **__: Any) -> None:
+            seen[name] = value
 
         caught: Any = module
         before = caught.log
         caught.log = record
         try:
-            module.validation_step(batch, 0)
+            call_step(module.validation_step, batch, 0)
         finally:
             caught.log = before
         if name not in seen:
             raise ValueError(
                 f"reward must be logged by validation_step, got {name!r}, it logs {sorted(seen)}"
             )
-        return float(torch.as_tensor(seen[name]).double())
+        value = seen[name]
+        if not isinstance(value, torch.Tensor | Real):
+            raise ValueError(
+                f"reward {name!r} must be logged as a number, got a {type(value).__name__}: "
+                "log the value it has on the batch"
+            )
+        return float(value)
 
     return reward
+
+
+def _form(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else str(list(shape))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas_ext.architecture import Choice, SearchSpace
-from nas_ext.oneshot.nni import Categorical, ModelSpace
+from nas_ext.nni import Categorical, ModelSpace
 
 __all__ = ["search_space"]
 

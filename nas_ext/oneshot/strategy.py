@@ -12,14 +12,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from nas_ext.architecture import Architecture, SearchSpace
-from nas_ext.oneshot.module import SearchModule
-from nas_ext.oneshot.nni import (
+from nas_ext.architecture import ENUMERABLE, Architecture, SearchSpace
+from nas_ext.nni import (
+    BaseSuperNetModule,
     ModelSpace,
     OneShotStrategy,
     RandomOneShot,
     RawFormatModelSpace,
 )
+from nas_ext.oneshot.module import SearchModule
+from nas_ext.oneshot.randomness import Randomness
 from nas_ext.oneshot.rewards import Reward, accuracy, logged
 from nas_ext.oneshot.spaces import search_space
 from nas_ext.oneshot.supernet import Supernet
@@ -56,10 +58,13 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.candidates is not None and self.candidates < 1:
             raise ValueError(f"candidates must be at least 1, got {self.candidates}")
+        if not (callable(self.reward) or (isinstance(self.reward, str) and self.reward)):
+            raise ValueError(f"reward must be a function or a metric's name, got {self.reward!r}")
         self._space: SearchSpace | None = None
         self._model: ModelSpace | None = None
         self._val_fn: Callable[[], Any] | None = None
         self._result: SearchResult | None = None
+        self._randomness = Randomness()
 
     @abstractmethod
     def phases(self, steps: int) -> tuple[Phase, ...]:
@@ -75,9 +80,32 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         return RandomOneShot().run_hook(hook, name, module, memo)
 
     def mutate_model(self, model: ModelSpace) -> ModelSpace:
+        """Make a supernet of the model space, in place.
+
+        Raises ValueError for one that is a supernet already, or too large to be ranked whole.
+        """
+        if any(isinstance(module, BaseSuperNetModule) for module in model.modules()):
+            raise ValueError(
+                "model_space must not be a supernet already: build a new one for each run"
+            )
         self._space = search_space(model)
+        if self.candidates is None and self._space.size > ENUMERABLE:
+            raise ValueError(
+                f"candidates must be a number in a space of {self._space.size:,} architectures, "
+                f"more than {ENUMERABLE:,} are not ranked, got None"
+            )
         self._model = super().mutate_model(model)
         return self._model
+
+    def mutate_evaluator(self, evaluator: Any) -> Any:
+        """Wrap the evaluator's module; ValueError for a trainer on several devices."""
+        trainer = getattr(evaluator, "trainer", None)
+        if trainer is not None and trainer.num_devices * trainer.num_nodes > 1:
+            raise ValueError(
+                "trainer must run on one device: every process would draw and reward its own "
+                f"architectures, got devices={trainer.num_devices}, num_nodes={trainer.num_nodes}"
+            )
+        return super().mutate_evaluator(evaluator)
 
     def _renewed(self, seed: int) -> dict[str, Any]:
         """Return the weights of the same model space, built and initialised anew."""
@@ -107,14 +135,22 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         def make(steps: int) -> Search:
             return Search(self.phases(steps), Setting(self.search_space, supernet, rng))
 
-        return SearchModule(training_module, supernet, make, candidates=self.candidates)
+        return SearchModule(
+            training_module,
+            supernet,
+            make,
+            candidates=self.candidates,
+            randomness=self._randomness,
+        )
 
     def train_dataloader(
         self, train_dataloader_fn: Callable[[], Any], val_dataloader_fn: Callable[[], Any]
     ) -> Any:
         """Train on the user's loader as it is; rewards read the validation loader beside it."""
         self._val_fn = val_dataloader_fn
-        return train_dataloader_fn()
+        loader = train_dataloader_fn()
+        self._randomness.watch(loader)
+        return loader
 
     def _validation_loader(self) -> Iterable[Any]:
         loader = None if self._val_fn is None else self._val_fn()
@@ -217,7 +253,7 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         known = [costs[a] for a in images]
         return Budget(
             steps=search.step,
-            train_passes=len(search.draws),
+            train_passes=supernet.passes["train"],
             reward_passes=supernet.passes["reward"],
             evaluated=len(module.ranking),
             output_passes=supernet.passes["outputs"],

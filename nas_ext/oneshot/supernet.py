@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas_ext.architecture import Architecture, SearchSpace
-from nas_ext.estimation import FloatArray
-from nas_ext.oneshot.nni import BaseSuperNetModule, LightningModule
+from nas_ext.estimation import FloatArray, check_reward
+from nas_ext.nni import BaseSuperNetModule, LightningModule
 from nas_ext.oneshot.rewards import Reward
 
 __all__ = ["Supernet", "batch_size"]
@@ -28,7 +31,8 @@ class Supernet:
     architectures, and ranking by them is near chance (section 1.5). Batches smaller than the
     first are left out for the same reason. `to_device` moves a batch, `precision` opens the
     trainer's autocast; `renew` makes a freshly initialised state dict from a seed. `passes` and
-    `images` count the forward passes by purpose and the images by architecture.
+    `images` count the forward passes by purpose and the images by architecture; `consumed` the
+    batches that rewards took since the validation set last began.
     """
 
     def __init__(
@@ -53,11 +57,10 @@ class Supernet:
         self._reward = reward
         self._renew = renew
         self._paths = [m for m in module.modules() if isinstance(m, BaseSuperNetModule)]
-        self._norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
-        self._all = list(module.modules())
         self._rng = rng
         self.passes: Counter[str] = Counter()
         self.images: Counter[Architecture] = Counter()
+        self.consumed = 0
 
     # Which architecture runs.
 
@@ -84,11 +87,18 @@ class Supernet:
         with self._evaluating():
             return self._value(architecture, batch, "reward")
 
-    def accuracies(self, architectures: Sequence[Architecture]) -> FloatArray:
-        """Return `[N]` rewards on the whole validation set, every batch seen by all alike."""
+    def accuracies(
+        self, architectures: Sequence[Architecture], *, batches: int | None = None
+    ) -> FloatArray:
+        """Return `[N]` rewards on the validation set, every batch seen by all alike.
+
+        `batches` takes so many from its beginning, and no more than there are; None takes all.
+        """
+        if batches is not None and batches < 1:
+            raise ValueError(f"batches must be at least 1, got {batches}")
         totals, weight = np.zeros(len(architectures)), 0
         with self._evaluating():
-            for batch in self._batches():
+            for batch in itertools.islice(self._batches(), batches):
                 size = batch_size(batch)
                 for place, architecture in enumerate(architectures):
                     totals[place] += size * self._value(architecture, batch, "accuracies")
@@ -97,7 +107,7 @@ class Supernet:
 
     def _value(self, architecture: Architecture, batch: Any, purpose: str) -> float:
         self._route(architecture, batch, purpose)
-        return self._reward(self.module, batch)
+        return check_reward(self._reward(self.module, batch))
 
     def _route(self, architecture: Architecture, batch: Any, purpose: str) -> None:
         """Activate an architecture, and count what is about to run."""
@@ -108,16 +118,21 @@ class Supernet:
     def outputs(self, architectures: Sequence[Architecture]) -> FloatArray:
         """Return `[N, S, C]` logits on the first validation batch, the same one at every call.
 
-        Raises ValueError when the module's output is not `[S, C]`.
+        Raises ValueError when the module's output is not `[S, C]`, or the batch no sequence.
         """
         fixed: Any = next(self._batches()) if self._fixed is None else self._fixed
+        if not isinstance(fixed, list | tuple):
+            raise ValueError(
+                f"batch must be (inputs, ...) for outputs, got {type(fixed).__name__}"
+            )
         rows: list[Any] = []
         with self._evaluating():
             for architecture in architectures:
                 self._route(architecture, fixed, "outputs")
                 logits = self.module(fixed[0])
-                if logits.ndim != 2:
-                    raise ValueError(f"outputs must be [S, C], got shape {tuple(logits.shape)}")
+                if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+                    shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+                    raise ValueError(f"outputs must be [S, C], got {shape}")
                 rows.append(logits.float().cpu().numpy())
         return np.asarray(rows, dtype=np.float64)
 
@@ -152,19 +167,46 @@ class Supernet:
             raise ValueError("validation set must fill at least one batch, got no batch")
 
     def _check_first(self, size: int) -> int:
-        wanted = getattr(self._loader, "batch_size", None)
+        sampler = getattr(self._loader, "sampler", None)
+        wanted = getattr(self._loader, "batch_size", None) or getattr(sampler, "batch_size", None)
         if wanted is not None and size < wanted:
             raise ValueError(
                 f"validation set must fill at least one batch of {wanted}, got {size} samples"
             )
         return size
 
+    def check(self) -> None:
+        """Read one validation batch: what is wrong with them shows before anything is trained.
+
+        Moves no global random generator.
+        """
+        with torch.random.fork_rng(devices=[]):
+            next(self._batches())
+
     def _next_batch(self) -> Any:
-        if self._stream is not None:
-            for batch in self._stream:
-                return batch
-        self._stream = self._batches()
+        if self._stream is None and self.consumed:
+            self._stream = self._resumed()
+        for batch in self._stream or ():
+            self.consumed += 1
+            return batch
+        self._stream, self.consumed = self._batches(), 1
         return next(self._stream)
+
+    def _resumed(self) -> Iterator[Any]:
+        """Return the validation batches after those that were consumed before a checkpoint."""
+        with torch.random.fork_rng(devices=[]):
+            stream = self._batches()
+            for _ in islice(stream, self.consumed):
+                pass
+        return stream
+
+    @cached_property
+    def _all(self) -> list[nn.Module]:
+        return list(self.module.modules())
+
+    @cached_property
+    def _norms(self) -> list[_BatchNorm]:
+        return [module for module in self._all if isinstance(module, _BatchNorm)]
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

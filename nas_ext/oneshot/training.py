@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas_ext.nni import LightningModule
 from nas_ext.oneshot.module import SearchModule
-from nas_ext.oneshot.nni import LightningModule
 
 __all__ = ["SupernetTraining"]
 

@@ -183,7 +183,10 @@ def _restore(path: Path, training: Training, identity: dict[str, Any]) -> list[E
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = state["identity"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+    except (
+        *(OSError, EOFError, RuntimeError, pickle.UnpicklingError),  # torch.load's
+        *(KeyError, TypeError),  # not one of ours
+    ) as error:
         raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
     for name, value in identity.items():
         if saved.get(name) != value:
@@ -191,5 +194,8 @@ def _restore(path: Path, training: Training, identity: dict[str, Any]) -> list[E
                 f"checkpoint {path} belongs to another training: {name} was {saved.get(name)}, "
                 f"is now {value}"
             )
-    training.load_state_dict(state["training"])
+    try:
+        training.load_state_dict(state["training"])
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {path} does not fit the network: {error}") from error
     return [Epoch(**epoch) for epoch in state["history"]]

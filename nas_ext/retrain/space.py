@@ -113,7 +113,7 @@ class _Probe(optuna.trial.FixedTrial):
         if not isinstance(value, int | float) or not low <= value <= high:
             raise ValueError(f"enqueued {name} must lie in [{low}, {high}], got {value!r}")
         if step is not None and abs((value - low) / step - round((value - low) / step)) > 1e-8:
-            rule = f"be {low} and a multiple of {step}"
+            rule = f"be {low} plus a multiple of {step}"
             raise ValueError(f"enqueued {name} must {rule}, got {value!r}")
 
     def _value(self, name: str) -> Any:

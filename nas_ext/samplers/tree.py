@@ -84,13 +84,18 @@ class TreeSampler(Sampler):
     def candidates(self, count: int) -> tuple[Architecture, ...]:
         """Return the greedy visited leaf, then walks without exploration, without repetitions.
 
-        Walks number `count` - 1, so fewer than `count` architectures may come back. The initial
-        value, a device of exploration, is taken out of the values first (ours; after some hundred
-        visits it makes no difference). Raises ValueError when no reward was told yet: the tree
-        then knows nothing.
+        Walks number `count` - 1, so fewer than `count` architectures may come back; a space of no
+        more than `count` is not walked, every visited leaf is a candidate. The initial value, a
+        device of exploration, is taken out of the values first (ours; after some hundred visits
+        it makes no difference). Raises ValueError when no reward was told yet: the tree then
+        knows nothing.
         """
         value = unbiased(decay=self.decay, initial=self.initial)
         leaves = [most_valued_leaf(self.tree.root, value=value)]
+        if self.space.size <= count:
+            every = map(self.tree.leaf, self.space)
+            leaves += [leaf for leaf in every if leaf.visits]
+            return distinct(_architecture(leaf) for leaf in leaves)
         for _ in range(count - 1):
             leaf = descend(
                 self.tree.root,

@@ -72,13 +72,14 @@ def interrupted(build: Build, data: ImageData, recipe: Recipe, path: Path, epoch
 def test_a_training_is_the_textbook_loop(build: Build, data: ImageData, filtered: bool) -> None:
     recipe = Recipe(
         epochs=2, batch_size=50, warmup_epochs=1, weight_decay=0.01, smoothing=0.1,
-        model_ema_decay=0.6, filter_bias_and_bn=filtered,
+        model_ema_decay=0.6, filter_bias_and_bn=filtered, clip_grad=1.0,
     )  # fmt: skip
     plain = Augmentation()
     result = fit(build, recipe, data.train, data.val, data, seed=3, augmentation=plain)
 
     # Plain torch, from the formulas: warm-up from 1e-5 and cosine by update, classical momentum,
-    # decay on all parameters (or on matrices alone), smoothed cross-entropy, and
+    # decay on all parameters (or on matrices alone), gradients cut to the norm 1, smoothed
+    # cross-entropy, and
     # mean <- d mean + (1 - d) weights with d = min(.6, 1 - (1 + n)^(-2/3)) after n + 1 updates.
     torch.manual_seed(3)
     model = build()
@@ -91,7 +92,7 @@ def test_a_training_is_the_textbook_loop(build: Build, data: ImageData, filtered
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     batches = loader(data.train, data, batch_size=50, train=True, seed=3, augmentation=plain)
     mean: dict[str, torch.Tensor] = {}
-    update = 0
+    update, clipped = 0, 0
     for _ in range(2):
         for pixels, labels in batches:
             warm = 1e-5 + update * (0.1 - 1e-5) / 3
@@ -100,17 +101,48 @@ def test_a_training_is_the_textbook_loop(build: Build, data: ImageData, filtered
                 group["lr"] = warm if update < 3 else cosine
             optimizer.zero_grad()
             criterion(model(pixels), labels).backward()
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
+            clipped += norm > 1
+            for gradient in gradients:
+                gradient *= min(1.0, 1 / norm)
             optimizer.step()
             d = min(0.6, 1 - (1 + update) ** (-2 / 3))
             for name, value in model.state_dict().items():
                 value = value.detach().double()
                 mean[name] = d * mean[name] + (1 - d) * value if update else value
             update += 1
+    assert 0 < clipped < update
     for name, value in result.weights.items():
         if value.is_floating_point():
             torch.testing.assert_close(value, mean[name].float(), rtol=1e-4, atol=1e-5)
     assert result.history[0].lr == pytest.approx(1e-5)
     assert result.history[1].lr == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("reprob", [0.0, 1.0])
+def test_erased_rectangles_take_the_mean_colour_in_training_alone(
+    data: ImageData, reprob: float
+) -> None:
+    shares: dict[bool, list[float]] = {True: [], False: []}
+
+    def build() -> nn.Module:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+        def look(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            shares[module.training] += (inputs[0] == 0).double().mean((1, 2, 3)).tolist()
+
+        model.register_forward_pre_hook(look)
+        return model
+
+    recipe = Recipe(epochs=1, batch_size=50, reprob=reprob)
+    fit(build, recipe, data.train, data.val, data, seed=0)
+    # no grey value of the digits is the mean, which normalises to 0
+    assert max(shares[False]) == 0.0
+    # timm erases 2 to 33 % of an image in whole pixels; where no rectangle fits, none
+    assert max(shares[True]) <= 0.4
+    assert sum(share > 0 for share in shares[True]) >= reprob * 0.9 * len(shares[True])
+    assert (max(shares[True]) > 0) == (reprob > 0)
 
 
 def test_accuracy_and_loss_are_those_of_all_images_in_evaluation_mode(
@@ -132,7 +164,7 @@ def test_accuracy_and_loss_are_those_of_all_images_in_evaluation_mode(
 
 def test_a_longer_training_learns(build: Build, data: ImageData) -> None:
     result = run(build, data, Recipe(epochs=30, batch_size=50, lr=0.05))
-    assert result.accuracy > 0.8  # 0.1 is chance
+    assert result.accuracy > 0.6  # 0.1 is chance
     assert result.train_loss < result.history[0].train_loss
 
 
@@ -184,19 +216,29 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
     assert not same_weights(first, other)
 
 
+def test_a_network_may_draw_from_any_global_generator(data: ImageData) -> None:
+    def build() -> nn.Module:
+        head = nn.Linear(64, 10)
+        with torch.no_grad():
+            head.weight[0, 0] = random.random()
+            head.weight[0, 1] = np.random.random()  # noqa: NPY002  (what the test is about)
+        return nn.Sequential(nn.Flatten(), head)
+
+    first = run(build, data)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    assert same_weights(run(build, data), first)
+
+
 def test_the_same_seed_gives_the_same_bits_in_another_process(
     build: Build, data: ImageData
 ) -> None:
     script = """
 import torch
-from dataclasses import replace
 torch.set_num_threads(1)
-from nas_ext.data import digits
-from conftest import build
-from test_fit import EVERYTHING, digest, run
-everything = digits(seed=0)
-data = replace(everything, train=everything.train.select(torch.arange(150)))
-print(digest(run(build.__wrapped__(), data)))
+from conftest import small_digits, tiny_network
+from test_fit import digest, run
+print(digest(run(tiny_network, small_digits())))
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -205,18 +247,23 @@ print(digest(run(build.__wrapped__(), data)))
     assert done.stdout.strip() == digest(run(build, data)), done.stderr
 
 
+def numpy_state() -> list[int]:
+    state = np.random.get_state(legacy=False)  # noqa: NPY002  (the global generator is the subject)
+    return [*state["state"]["key"], state["state"]["pos"]]
+
+
 def test_the_global_generators_are_left_alone_and_do_not_matter(
     build: Build, data: ImageData
 ) -> None:
     first = run(build, data)
     random.seed(1)
-    np.random.seed(1)  # noqa: NPY002  (the global generator is the subject)
+    np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
-    states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    states = random.getstate(), numpy_state(), torch.get_rng_state()
     assert same_weights(run(build, data), first)
     assert random.getstate() == states[0]
-    assert torch.equal(torch.get_rng_state(), states[1])
-    assert (np.random.get_state()[1] == states[2]).all()  # noqa: NPY002
+    assert numpy_state() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
 
 
 def test_what_on_epoch_draws_does_not_change_the_training(build: Build, data: ImageData) -> None:
@@ -273,6 +320,12 @@ def test_a_checkpoint_of_another_training_is_refused(
         fit(build, other, data.train, data.val, data, seed=3, checkpoint=path)
     with pytest.raises(ValueError, match="training images was 150"):
         fit(build, EVERYTHING, data.train_and_val(), data.val, data, seed=3, checkpoint=path)
+
+    def flat() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    with pytest.raises(ValueError, match=r"x\.pt does not fit the network"):
+        fit(flat, EVERYTHING, data.train, data.val, data, seed=3, checkpoint=path)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])

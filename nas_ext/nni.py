@@ -9,33 +9,38 @@ from __future__ import annotations
 
 import logging
 import warnings
+from importlib import import_module
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*is found to be not a nn.Module.*")
+    import_module("nni.nas.strategy")
 
 from nni.mutable import Categorical
 from nni.nas.evaluator.pytorch.lightning import Lightning, LightningModule, Trainer
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
-from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.nn.pytorch import ModelSpace, MutableModule
 from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
-from nni.nas.space import RawFormatModelSpace
-from nni.nas.strategy import RandomOneShot
+from nni.nas.space import RawFormatModelSpace, current_model
+from nni.nas.strategy import DARTS, RandomOneShot
 
 __all__ = [
+    "DARTS",
     "BaseOneShotLightningModule",
     "BaseSuperNetModule",
     "Categorical",
     "Lightning",
     "LightningModule",
     "ModelSpace",
+    "MutableModule",
     "NasExperiment",
     "NasExperimentConfig",
     "OneShotStrategy",
     "RandomOneShot",
     "RawFormatModelSpace",
     "Trainer",
+    "current_model",
 ]
 
 

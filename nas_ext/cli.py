@@ -1,0 +1,387 @@
+"""The command line: search, retrain, benchmark and report from the shell."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+app = typer.Typer(
+    name="nas-ext",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Search neural architectures by one-shot methods, retrain what was found, and say how "
+    "sure that is. Begin with [bold]nas-ext demo[/]; then [bold]nas-ext search --data FOLDER "
+    "--out runs/mine[/] and [bold]nas-ext retrain runs/mine[/].",
+)
+screen = Console()
+errors = Console(stderr=True)
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine, nothing else.")]
+Seed = Annotated[int, typer.Option(min=0, help="Leads weights, data order and draws.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+
+
+def reported(command: Command) -> Command:
+    """Turn bad input into one line and exit code 2; NAS_EXT_DEBUG=1 shows where it arose."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ValueError, TypeError, OSError) as error:
+            if os.environ.get("NAS_EXT_DEBUG"):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            errors.print(f"Error: {reason}", style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(2) from error
+
+    return cast(Command, run)
+
+
+def settings_from(pairs: list[str]) -> dict[str, Any]:
+    """Return `["a=1", "b=x"]` as `{"a": 1, "b": "x"}`: values are JSON where they parse."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--set must be NAME=VALUE, got {pair!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        settings[name.replace("-", "_")] = tuple(value) if isinstance(value, list) else value
+    return settings
+
+
+def emit(values: Any) -> None:
+    """Print JSON to standard output."""
+    sys.stdout.write(json.dumps(values, indent=1) + "\n")
+
+
+@app.command()
+@reported
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report and everything behind it.")],
+    steps: Annotated[int, typer.Option(min=3, help="Training passes of each search.")] = 800,
+    trials: Annotated[int, typer.Option(min=1, help="Optuna trials of each study.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every training alone.")] = 20,
+    seeds: Annotated[int, typer.Option(min=2, help="Trainings behind a test accuracy.")] = 5,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option(help="Replace an earlier demonstration.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search scikit-learn's digits three ways, retrain with Optuna, write report.html.
+
+    A few minutes on two cores, without network. LearnedTree and Uniform run inside an NNI
+    experiment beside NNI's own RandomOneShot, with the same number of training passes; the report
+    says whether any difference exceeds the noise of seeds.
+    """
+    from nas_ext.demo import Settings, run_demo
+    from nas_ext.demo_report import write_demo_report
+
+    settings = Settings(steps=steps, trials=trials, epochs=epochs, seeds=seeds, seed=seed)
+    if force:
+        _remove_demo(out)
+    say = (lambda text: None) if as_json else (lambda text: errors.print(text, style="bold"))
+    found = run_demo(out, settings, say=say)
+    report = write_demo_report(out, found)
+    if as_json:
+        emit(json.loads((out / "result.json").read_text(encoding="utf-8")))
+        return
+    for sentence in found.sentences:
+        screen.print(f"- {sentence}", markup=False, highlight=False)
+    screen.print(f"{found.seconds:.0f} s. Report: {report}", markup=False, highlight=False)
+
+
+def _remove_demo(out: Path) -> None:
+    """Remove an earlier demonstration; ValueError for a folder that is none."""
+    import shutil
+
+    if not out.exists():
+        return
+    known = {"learned-tree", "uniform", "nni-random-oneshot", "retrain", "result.json"}
+    strangers = sorted(p.name for p in out.iterdir() if p.name not in {*known, "report.html"})
+    if strangers:
+        raise ValueError(f"--force removes a demonstration only, {out} also holds {strangers}")
+    shutil.rmtree(out)
+
+
+@app.command()
+@reported
+def search(
+    data: Annotated[str, typer.Option(help="'digits', or a folder in ImageFolder layout.")],
+    out: Annotated[Path, typer.Option(help="New folder for the run.")],
+    space: Annotated[str, typer.Option(help="See `nas-ext spaces`.")] = "pooling-resnet20",
+    strategy: Annotated[str, typer.Option(help="See `nas-ext strategies`.")] = "learned-tree",
+    steps: Annotated[int, typer.Option(min=1, help="Training passes, the budget.")] = 2000,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    validation_batch_size: Annotated[
+        int, typer.Option(min=1, help="Images behind one reward; 64 or more where possible.")
+    ] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the cosine.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option()] = 1e-3,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side to resize to; the images' own if small.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A strategy's setting, NAME=VALUE; may be repeated."),
+    ] = None,
+    space_set: Annotated[
+        list[str] | None, typer.Option(help="An argument of the space, such as width=8.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Search a space on your images; leave search.json and report.html in a new folder.
+
+    Example: nas-ext search --data photos --space pooling-resnet20 --strategy learned-tree --steps
+    5000 --out runs/photos
+    """
+    from nas_ext.data import load
+    from nas_ext.report import write_search_report
+    from nas_ext.runs import Training, search_images
+    from nas_ext.strategies.registry import create
+
+    method = create(strategy, **{"seed": seed, **settings_from(set_ or [])})
+    images = load(data, image_size=image_size, seed=seed)
+    training = Training(
+        steps=steps,
+        batch_size=batch_size,
+        validation_batch_size=validation_batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        device=device,
+        progress=not as_json,
+    )
+    source = data if data == "digits" else str(Path(data).resolve())
+    result = search_images(
+        method,
+        space,
+        images,
+        out=out,
+        training=training,
+        data_source={"source": source, "seed": seed, "image_size": image_size},
+        arguments=settings_from(space_set or []),
+    )
+    report = write_search_report(out)
+    if as_json:
+        emit({k: v for k, v in result.to_json().items() if k not in ("draws", "tree")})
+        return
+    _print_ranking(result)
+    screen.print(f"Report: {report}\nNext: nas-ext retrain {out}", markup=False, highlight=False)
+
+
+def _print_ranking(result: Any) -> None:
+    grid = Grid(title=f"{result.strategy} on {result.space['name']}", title_justify="left")
+    for heading in ("rank", "architecture", "validation accuracy", "macs"):
+        grid.add_column(heading, justify="right")
+    for rank, line in enumerate(result.ranking[:10], 1):
+        macs = "" if line.macs is None else f"{line.macs / 1e6:.1f} M"
+        name = line.name.replace("[", "\\[")
+        grid.add_row(str(rank), name, f"{100 * line.accuracy:.2f} %", macs)
+    screen.print(grid)
+
+
+@app.command()
+@reported
+def retrain(
+    run: Annotated[Path, typer.Argument(help="Folder of a search.")],
+    top: Annotated[int, typer.Option(min=1, help="Retrain the best so many.")] = 1,
+    trials: Annotated[int, typer.Option(min=1, help="Optuna trials for each.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every training.")] = 30,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    seeds: Annotated[int, typer.Option(min=2, help="Final trainings, tested once each.")] = 3,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each study.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the images are now.")] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Tune how the found architecture is trained (Optuna), train it anew, test it once.
+
+    Goes on with the search in RUN; the same command again continues an interrupted study. The
+    study is an ordinary Optuna journal: RUN/retrain/NAME/study.log.
+    """
+    from nas_ext.report import write_search_report
+    from nas_ext.results import SearchResult
+    from nas_ext.runs import data_of, retrain_images
+
+    result = SearchResult.load(run)
+    images = data_of(result, source=data)
+    tested = [
+        retrain_images(
+            result,
+            found,
+            images,
+            out=run,
+            epochs=epochs,
+            batch_size=batch_size,
+            trials=trials,
+            seeds=seeds,
+            seed=seed,
+            timeout=timeout,
+            device="cuda" if device == "gpu" else "cpu" if device == "auto" else device,
+        )
+        for found in result.ranking[:top]
+    ]
+    report = write_search_report(run)
+    if as_json:
+        emit([_retrained(r) for r in tested])
+        return
+    for line in map(_retrained, tested):
+        screen.print(
+            f"{line['name']}: test accuracy {100 * line['test_accuracy']:.2f} % "
+            f"+- {100 * line['half_width']:.2f} (n = {seeds} seeds, 95 %), "
+            f"recipe of trial {line['trial']}",
+            markup=False,
+            highlight=False,
+        )
+    screen.print(f"Report: {report}", markup=False, highlight=False)
+
+
+def _retrained(retrained: Any) -> dict[str, Any]:
+    final = retrained.final
+    return {
+        "name": retrained.name,
+        "test_accuracy": final.mean,
+        "half_width": final.half_width,
+        "accuracies": list(final.accuracies),
+        "trial": final.trial,
+        "recipe": final.recipe.to_json(),
+        "folder": str(retrained.folder),
+    }
+
+
+@app.command()
+@reported
+def bench(
+    table: Annotated[str, typer.Argument(help="A table with ground truth: pooling.")],
+    strategy: Annotated[str, typer.Option(help="See `nas-ext strategies`.")] = "learned-tree",
+    seeds: Annotated[int, typer.Option(min=2, help="Independent searches.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Single-batch evaluations each.")] = 2000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images behind a reward.")] = 256,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the strategy, NAME=VALUE.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a strategy against a table, beside random search and the default tree.
+
+    Rewards are the ground truth seen through a batch of images (an oracle): this compares how
+    samplers spend their draws, not how supernets rank. All strategies have the same evaluations.
+    """
+    from nas_ext.bench import BASELINES, bench, references
+    from nas_ext.strategies.registry import create
+
+    settings = settings_from(set_ or [])
+    create(strategy, **settings)
+    scores = bench(
+        table,
+        [strategy, *BASELINES],
+        seeds=seeds,
+        steps=steps,
+        batch_size=batch_size,
+        settings=settings,
+    )
+    known = references(table)
+    note = "rewards are the ground truth with binomial noise (oracle); trees over encodings"
+    if as_json:
+        listed = [score.to_json() for score in scores]
+        emit({"table": table, "steps": steps, "note": note, "scores": listed, "references": known})
+        return
+    _print_scores(table, steps, scores, known, note)
+
+
+def _print_scores(table: str, steps: int, scores: Any, known: Any, note: str) -> None:
+    title = f"{table}: {steps} evaluations, {len(scores[0].runs)} seeds, mean [95 % interval]"
+    grid = Grid(title=title, title_justify="left", caption=note, caption_justify="left")
+    grid.add_column("strategy")
+    headings = ("accuracy, %", "regret, points", "rank", "draws on top 5, %")
+    for heading in headings:
+        grid.add_column(heading, justify="right")
+    for score in scores:
+        columns = [(score.accuracy, 100), (score.regret, 100), (score.rank, 1)]
+        cells = [
+            f"{f * i.mean:.2f} \\[{f * i.low:.2f}, {f * i.high:.2f}]"
+            for i, f in (*columns, (score.top_share, 100))
+        ]
+        grid.add_row(score.strategy, *cells)
+    for name, line in known.items():
+        rank = "" if line["rank"] is None else str(line["rank"])
+        grid.add_row(name, f"{100 * line['accuracy']:.2f}", f"{100 * line['regret']:.2f}", rank)
+    screen.print(grid)
+    for score in scores:
+        found = ", ".join(f"{r.name} ({r.rank})" for r in score.runs)
+        screen.print(f"{score.strategy} found: {found}", markup=False, highlight=False)
+
+
+@app.command()
+@reported
+def report(run: Annotated[Path, typer.Argument(help="Folder of a search.")]) -> None:
+    """Write report.html for a search and the retrainings beside it."""
+    from nas_ext.report import write_search_report
+
+    screen.print(str(write_search_report(run)), markup=False, highlight=False)
+
+
+@app.command()
+@reported
+def strategies(as_json: Json = False) -> None:
+    """List the strategies with their phases, their cost and their settings."""
+    from nas_ext.strategies.registry import describe
+
+    listed = describe()
+    if as_json:
+        emit(listed)
+        return
+    grid = Grid(title="Strategies", title_justify="left", show_lines=True)
+    for heading in ("name", "what it does", "phases", "cost of a step", "spaces", "source"):
+        grid.add_column(heading)
+    for line in listed:
+        phases = ", ".join(line["phases"])
+        grid.add_row(
+            line["name"], line["summary"], phases, line["cost"], line["spaces"], line["source"]
+        )
+    screen.print(grid)
+
+
+@app.command()
+@reported
+def spaces(as_json: Json = False) -> None:
+    """List the model spaces with their sizes and arguments."""
+    from nas_ext.spaces.registry import describe
+
+    listed = describe()
+    if as_json:
+        emit(listed)
+        return
+    grid = Grid(title="Spaces", title_justify="left", show_lines=True)
+    for heading in ("name", "what it is", "architectures", "arguments", "source", "status"):
+        grid.add_column(heading)
+    for line in listed:
+        size = "" if line["size"] is None else f"{line['size']:,}"
+        arguments = ", ".join(line["arguments"])
+        grid.add_row(
+            line["name"], line["summary"], size, arguments, line["source"], line["status"]
+        )
+    screen.print(grid)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

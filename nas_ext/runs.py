@@ -1,0 +1,252 @@
+"""Searches and retrainings on images, each in one folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from torch import nn
+
+from nas_ext.architecture import Architecture
+from nas_ext.data import ImageData, load, loader
+from nas_ext.nni import Lightning, Trainer
+from nas_ext.oneshot import (
+    SampledStrategy,
+    SearchExperiment,
+    SearchProgress,
+    SupernetTraining,
+    quiet,
+)
+from nas_ext.results import RankedArchitecture, SearchResult
+from nas_ext.retrain import FinalResult, Recipe, final, study
+from nas_ext.spaces import Space, create
+
+__all__ = [
+    "Retrained",
+    "Training",
+    "builder",
+    "data_of",
+    "evaluator",
+    "new_folder",
+    "retrain_images",
+    "search_images",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Say how a supernet is trained: budget, batches, optimizer and device.
+
+    `steps` are optimizer steps, each one training pass; `validation_batch_size` is that of
+    rewards and rankings, at least 64 where the images suffice, since every batch is normalised by
+    its own statistics.
+    """
+
+    steps: int = 2000
+    batch_size: int = 64
+    validation_batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-3
+    device: str = "auto"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validation_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.device not in ("auto", "cpu", "gpu"):
+            raise ValueError(f"device must be auto, cpu or gpu, got {self.device!r}")
+
+
+def evaluator(data: ImageData, training: Training, *, seed: int, title: str) -> Any:
+    """Return NNI's Lightning evaluator that trains on `data.train` and validates on `data.val`."""
+    train = loader(data.train, data, batch_size=training.batch_size, train=True, seed=seed)
+    val = loader(
+        data.val,
+        data,
+        batch_size=training.validation_batch_size,
+        train=False,
+        seed=seed,
+        drop_last=True,
+    )
+    trainer = Trainer(
+        max_steps=training.steps,
+        max_epochs=-1,
+        accelerator=training.device,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=training.progress,
+        callbacks=[SearchProgress(title)] if training.progress else [],
+        limit_val_batches=0,
+    )
+    module = SupernetTraining(
+        learning_rate=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+    )
+    return Lightning(module, trainer, train_dataloaders=train, val_dataloaders=val)
+
+
+def search_images(
+    strategy: SampledStrategy,
+    space: str,
+    data: ImageData,
+    *,
+    out: str | Path,
+    training: Training,
+    data_source: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None = None,
+) -> SearchResult:
+    """Search a registered space on images inside an NNI experiment, and save the result.
+
+    `out` receives `search.json` and NNI's own files; it must not hold a search already. The seed
+    of the strategy leads weights, data order and draws. `data_source` is how `load` finds the
+    images again, and is stored with their digest.
+    """
+    folder = new_folder(out)
+    strategy.phases(training.steps)
+    with quiet():
+        torch.manual_seed(strategy.seed)
+        model = create(
+            space, num_classes=data.num_classes, in_chs=data.in_chs, **dict(arguments or {})
+        )
+        model.check_image_size(data.image_size)
+        strategy_name = type(strategy).__name__
+        experiment = SearchExperiment(
+            model,
+            evaluator(data, training, seed=strategy.seed, title=strategy_name),
+            strategy,
+            out=folder,
+        )
+        try:
+            experiment.run()
+        finally:
+            experiment.stop()
+    images = {
+        "name": data.name,
+        "digest": data.digest,
+        "size": [data.in_chs, *data.image_size],
+        "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+    }
+    result = replace(strategy.result, data={**data_source, **images})
+    result.save(folder / "search.json")
+    return result
+
+
+def new_folder(out: str | Path) -> Path:
+    """Return the folder of a new run, made when missing.
+
+    Raises ValueError when it holds a search, or is no folder.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out must be a folder, got the file {folder}")
+    if (folder / "search.json").exists():
+        raise ValueError(f"out must not hold a search already, got {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def data_of(result: SearchResult, *, source: str | None = None) -> ImageData:
+    """Load the images of a search again; `source` where they have moved.
+
+    Raises ValueError when they are not the same images and splits.
+    """
+    known = dict(result.data)
+    if "source" not in known:
+        raise ValueError("result must name its images to be retrained, it has no data source")
+    data = load(
+        source or str(known["source"]), image_size=known.get("image_size"), seed=known["seed"]
+    )
+    if data.digest != known["digest"]:
+        raise ValueError(
+            f"data must be the images that were searched (digest {known['digest'][:12]}), "
+            f"got {data.digest[:12]}"
+        )
+    return data
+
+
+def builder(
+    result: SearchResult, found: RankedArchitecture | Architecture
+) -> Callable[[Recipe], nn.Module]:
+    """Return what builds a fresh, plain network of an architecture for a training recipe.
+
+    Raises ValueError for a result whose space is not registered here.
+    """
+    architecture = found.architecture if isinstance(found, RankedArchitecture) else found
+    arguments = result.space.get("arguments")
+    if not arguments:
+        raise ValueError(
+            f"space {result.space.get('name')!r} must be a registered one to be retrained"
+        )
+    model: Space = create(**arguments)
+    return lambda recipe: model.network(architecture, drop_path_rate=recipe.drop_path)
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Hold what retraining one architecture left: its study, its test accuracies, its folder."""
+
+    name: str
+    study: optuna.Study
+    final: FinalResult
+    folder: Path
+
+
+def retrain_images(
+    result: SearchResult,
+    found: RankedArchitecture,
+    data: ImageData,
+    *,
+    out: str | Path,
+    epochs: int,
+    batch_size: int,
+    trials: int,
+    seeds: int,
+    seed: int = 0,
+    timeout: float | None = None,
+    device: str = "cpu",
+) -> Retrained:
+    """Tune the training recipe of an architecture, then train it anew and test it.
+
+    The study tunes on `data.train` and `data.val`; its best recipe is then trained on both with
+    `seeds` seeds, and each network sees the test set once. The folder is one of `out`/retrain,
+    named after the architecture; the same call goes on where an earlier one ended. Raises
+    ValueError when the test set was already used for this architecture.
+    """
+    folder = Path(out) / "retrain" / slug(found.name)
+    build = builder(result, found)
+    tuned = study(
+        build,
+        data,
+        out=folder,
+        recipe=Recipe(epochs=epochs, batch_size=batch_size),
+        n_trials=trials,
+        seed=seed,
+        timeout=timeout,
+        device=device,
+        user_attrs={
+            "architecture": {
+                "space": dict(result.space["arguments"]),
+                "architecture": list(found.architecture),
+                "name": found.name,
+            },
+            "macs": found.macs,
+            "parameters": found.parameters,
+        },
+    )
+    tested = final(tuned, build, data, out=folder, seeds=seeds, device=device)
+    return Retrained(found.name, tuned, tested, folder)
+
+
+def slug(name: str) -> str:
+    """Return a name as a folder's: letters and digits, with dashes between."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
