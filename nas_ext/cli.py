@@ -76,8 +76,8 @@ def emit(values: Any) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the report and everything behind it.")],
     steps: Annotated[int, typer.Option(min=3, help="Training passes of each search.")] = 800,
-    trials: Annotated[int, typer.Option(min=1, help="Optuna trials of each study.")] = 8,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every training alone.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Optuna trials of each study.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every training alone.")] = 15,
     seeds: Annotated[int, typer.Option(min=2, help="Trainings behind a test accuracy.")] = 5,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option(help="Replace an earlier demonstration.")] = False,

@@ -9,6 +9,7 @@ from pathlib import Path
 from nas_ext import plots
 from nas_ext.compare import mean_interval
 from nas_ext.demo import Demo
+from nas_ext.plots.drawing import millions
 from nas_ext.report import (
     Figure,
     Section,
@@ -39,7 +40,8 @@ def _sections(demo: Demo) -> Iterator[Section]:
             f"LearnedTree searched {demo.searches['learned-tree'].space['size']} placements of "
             f"two poolings in a small residual network on scikit-learn's 8 x 8 digits, inside a "
             f"real NNI experiment, with {demo.settings.steps} training passes. It found "
-            f"{found.name}.",
+            f"{found.name}. Its UCT constant was {demo.settings.exploration:g}, not the published "
+            "0.5, which is set for far longer searches.",
             *demo.sentences,
             f"Everything was computed in {demo.seconds:.0f} seconds with seed "
             f"{demo.settings.seed}. Digits are easy and the budget is tiny: this page shows how "
@@ -70,7 +72,7 @@ def _sections(demo: Demo) -> Iterator[Section]:
     for section in search_sections(result, space=space):
         yield replace(section, heading=f"LearnedTree: {section.heading.lower()}")
     retrainings = [read_retraining(r.folder) for r in demo.retrained.values()]
-    for section in retrain_sections(retrainings):
+    for section in retrain_sections(retrainings, images=result.data.get("images")):
         yield replace(section, heading=f"Retraining: {section.heading}")
 
 
@@ -86,7 +88,7 @@ def _competitors(demo: Demo) -> Table:
     for who, pick in demo.picks.items():
         tested = mean_interval(demo.alone[pick.name])
         interval = f"[{100 * tested.low:.1f}, {100 * tested.high:.1f}]"
-        macs = "" if pick.macs is None else f"{pick.macs / 1e6:.2f} M"
+        macs = "" if pick.macs is None else millions(pick.macs)
         rows.append((who, pick.name, f"{100 * tested.mean:.1f}", interval, macs))
     tau = demo.correlations["uniform ~ nni-random-oneshot"]
     return Table(
@@ -114,10 +116,10 @@ def _spent(demo: Demo) -> Table:
                 f"{budget.seconds:.1f}",
             )
         )
-    columns = ("search", "training passes", "reward batches", "output batches")
     return Table(
         "What each search spent",
-        (*columns, "ranked architectures", "seconds"),
+        ("search", "passes", "rewards", "outputs", "ranked", "seconds"),
         tuple(rows),
-        "Training passes are equal by construction; rewards and outputs are LearnedTree's extra.",
+        "Passes: training passes, equal by construction. Rewards (of one validation batch each) "
+        "and outputs (of one architecture each) are LearnedTree's extra. Ranked: architectures.",
     )

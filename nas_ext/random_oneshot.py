@@ -15,7 +15,7 @@ from nas_ext.data import ImageData
 from nas_ext.nni import RandomOneShot
 from nas_ext.oneshot import SearchExperiment, Supernet, accuracy, quiet
 from nas_ext.results import Budget, RankedArchitecture, SearchResult, installed_versions
-from nas_ext.runs import Training, evaluator, new_folder
+from nas_ext.runs import Training, described, evaluator, new_folder
 from nas_ext.spaces import create
 
 __all__ = ["random_oneshot"]
@@ -81,7 +81,7 @@ def random_oneshot(
             for i in order
         ),
         budget=Budget(training.steps, training.steps, 0, len(architectures), 0, seconds),
-        data={**data_source, "digest": data.digest, "name": data.name},
+        data={**data_source, **described(data)},
         versions=installed_versions(),
     )
     result.save(folder / "search.json")

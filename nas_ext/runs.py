@@ -10,10 +10,12 @@ from typing import Any
 
 import optuna
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from nas_ext.architecture import Architecture
 from nas_ext.data import ImageData, load, loader
+from nas_ext.files import write_bytes
 from nas_ext.nni import Lightning, Trainer
 from nas_ext.oneshot import (
     SampledStrategy,
@@ -27,15 +29,24 @@ from nas_ext.retrain import FinalResult, Recipe, final, study
 from nas_ext.spaces import Space, create
 
 __all__ = [
+    "WEIGHTS",
+    "WEIGHTS_FORMAT",
     "Retrained",
     "Training",
     "builder",
     "data_of",
+    "described",
     "evaluator",
     "new_folder",
     "retrain_images",
     "search_images",
 ]
+
+
+WEIGHTS = "supernet.safetensors"
+"""The file of a run that holds the weights of the supernet as they were when it was ranked."""
+
+WEIGHTS_FORMAT = "nas-ext/supernet-1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +118,9 @@ def search_images(
 ) -> SearchResult:
     """Search a registered space on images inside an NNI experiment, and save the result.
 
-    `out` receives `search.json` and NNI's own files; it must not hold a search already. The seed
-    of the strategy leads weights, data order and draws. `data_source` is how `load` finds the
-    images again, and is stored with their digest.
+    `out` receives `search.json`, the supernet's weights and NNI's own files; it must not hold a
+    search already. The seed of the strategy leads weights, data order and draws. `data_source` is
+    how `load` finds the images again, and is stored with their digest.
     """
     folder = new_folder(out)
     strategy.phases(training.steps)
@@ -130,15 +141,28 @@ def search_images(
             experiment.run()
         finally:
             experiment.stop()
-    images = {
+    _save_weights(strategy, folder)
+    result = replace(strategy.result, data={**data_source, **described(data)})
+    result.save(folder / "search.json")
+    return result
+
+
+def _save_weights(strategy: SampledStrategy, folder: Path) -> None:
+    """Write the supernet's weights; tensors that modules share are written once for each."""
+    weights = strategy.supernet.state_dict()
+    copies = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
+    metadata = {"format": WEIGHTS_FORMAT, "strategy": type(strategy).__name__}
+    write_bytes(folder / WEIGHTS, save(copies, metadata=metadata))
+
+
+def described(data: ImageData) -> dict[str, Any]:
+    """Return what a result says of its images: name, digest, shape and numbers, as JSON values."""
+    return {
         "name": data.name,
         "digest": data.digest,
         "size": [data.in_chs, *data.image_size],
         "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
     }
-    result = replace(strategy.result, data={**data_source, **images})
-    result.save(folder / "search.json")
-    return result
 
 
 def new_folder(out: str | Path) -> Path:

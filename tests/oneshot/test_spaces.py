@@ -1,0 +1,170 @@
+"""The search space of any NNI model space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import nni
+import pytest
+import torch
+from nni.mutable import ExpressionConstraint
+from nni.nas.nn.pytorch import InputChoice, LayerChoice, Repeat
+from torch import Tensor, nn
+
+from nas_ext.architecture import Choice, SearchSpace
+from nas_ext.nni import ModelSpace
+from nas_ext.oneshot import search_space
+from nas_ext.spaces import PoolingResNet
+from nas_ext.strategies import MCTS, LearnedTree, Uniform
+
+Make = Callable[..., Any]
+
+
+def linears(count: int = 2) -> list[nn.Module]:
+    return [nn.Linear(6, 6) for _ in range(count)]
+
+
+class Mixed(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """Choices by number and by name, not in alphabetical order, one of them used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = LayerChoice({"wide": linears()[0], "none": nn.Identity()}, label="z")
+        self.first = LayerChoice(linears(3), label="a")
+        self.again = LayerChoice({"wide": linears()[0], "none": nn.Identity()}, label="z")
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.again(self.last(self.first(x))))
+
+
+class Nested(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """A choice inside an option of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inner = LayerChoice([nn.Linear(6, 6), nn.Identity()], label="inner")
+        self.outer = LayerChoice([nn.Linear(6, 6), inner], label="outer")
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.outer(x))
+
+
+class Deep(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """One to three layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Repeat(lambda index: nn.Linear(6, 6), (1, 3), label="depth")
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.body(x))
+
+
+class Inputs(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """Which of two layers goes on."""
+
+    def __init__(self, n_chosen: int | None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(linears())
+        self.pick = InputChoice(n_candidates=2, n_chosen=n_chosen, label="pick")
+
+    def forward(self, x: Tensor) -> Any:
+        return self.pick([layer(x) for layer in self.layers])
+
+
+class Bound(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """Two choices that may not both take option 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = LayerChoice(linears(), label="one")
+        self.two = LayerChoice(linears(), label="two")
+        choices: list[Any] = [self.one.choice, self.two.choice]
+        rule: Any = choices[0] + choices[1] < 2
+        self.add_mutable(ExpressionConstraint(rule, label="bound"))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.two(self.one(x))
+
+
+class Numbered(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """A number that is drawn from an interval."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = nni.uniform("rate", 0.0, 1.0)
+        self.add_mutable(self.rate)
+
+
+class Fixed(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """Nothing to choose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+
+def of(space: Any) -> SearchSpace:
+    return search_space(space())
+
+
+def test_choices_come_in_the_order_of_the_model_with_their_labels() -> None:
+    space = of(Mixed)
+    assert space.choices == (Choice("z", ("wide", "none")), Choice("a", (0, 1, 2)))
+    assert (space.name, space.size) == ("Mixed", 6)
+    assert space.decode((1, 2)) == {"z": "none", "a": 2}
+    assert space.encode({"a": 2, "z": "none"}) == (1, 2)
+    assert space.describe((1, 2)) == "none-2"
+
+
+def test_the_order_is_nnis_own() -> None:
+    model: Any = Mixed()
+    assert [choice.label for choice in search_space(model).choices] == list(model.simplify())
+
+
+def test_a_depth_and_nested_choices_are_a_free_product() -> None:
+    assert of(Deep).choices == (Choice("depth", (1, 2, 3)),)
+    nested = of(Nested)
+    assert nested.choices == (Choice("outer", (0, 1)), Choice("inner", (0, 1)))
+    assert nested.size == 4
+
+
+@pytest.mark.parametrize("space", [Mixed, Nested, Deep])
+@pytest.mark.parametrize("strategy", [Uniform, MCTS, LearnedTree])
+def test_such_spaces_are_searched(space: Any, strategy: Any, search: Make) -> None:
+    torch.manual_seed(0)
+    done = search(strategy(candidates=4), space=space())
+    assert done.result.budget.steps == 10
+    best = done.result.best
+    assert done.search_space.encode(best.sample) == best.architecture
+    network = next(done.list_models(limit=1)).executable_model()
+    assert network(torch.zeros(2, 6)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (lambda: Inputs(1), "'pick' must be a plain choice, got CategoricalMultiple"),
+        (lambda: Inputs(None), "'pick' must be a plain choice, got CategoricalMultiple"),
+        (Bound, "'bound' must be a plain choice, got ExpressionConstraint"),
+        (Numbered, "'rate' must be a plain choice, got Numerical"),
+        (Fixed, "model_space must have a choice, Fixed has none"),
+    ],
+)
+def test_other_mutables_are_refused_before_anything_is_changed(
+    space: Callable[[], Any], message: str, search: Make
+) -> None:
+    made = space()
+    before = list(made.modules())
+    with pytest.raises(TypeError, match=message):
+        search(MCTS(), space=made)
+    assert list(made.modules()) == before
+
+
+def test_a_space_that_knows_its_search_space_is_asked() -> None:
+    model = PoolingResNet.mini()
+    assert search_space(model) is model.search_space
