@@ -50,8 +50,10 @@ class SearchProgress(ProgressBar):
         self._task = self._bar.add_task(self.title, total=total, state="")
         self._bar.start()
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
-        super().on_train_batch_end(trainer, pl_module, *args)
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._bar is not None:
             self._bar.update(self._task, completed=trainer.global_step, state=_state(pl_module))
 
