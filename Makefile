@@ -18,6 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(BIN)/python $(CHECK_PYTHON)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	$(BIN)/python -c "import nas_ext.nni"  # NNI writes a module at its first import: once, alone
 	@touch $@
 
 demo: install  ## search, retrain and report on a small data set; needs no network
