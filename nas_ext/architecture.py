@@ -125,8 +125,16 @@ class SearchSpace:
         """Return the number of architectures, exactly."""
         return self._count(0, self._rule.start())
 
-    def _branches(self, position: int, state: Hashable) -> Iterator[tuple[int, Hashable, int]]:
-        """Yield (option, state after it, number of completions) for what can follow."""
+    @property
+    def start(self) -> Hashable:
+        """Return the rule's state before the first choice."""
+        return self._rule.start()
+
+    def branches(self, position: int, state: Hashable) -> Iterator[tuple[int, Hashable, int]]:
+        """Yield (option, state after it, number of completions) for what can follow.
+
+        This is all that an exact sum over the space needs: see `product_law`.
+        """
         for option in range(len(self.choices[position].options)):
             after = self._rule.step(state, position, option)
             if after is not None and (count := self._count(position + 1, after)):
@@ -161,11 +169,11 @@ class SearchSpace:
             )
         state: Hashable = self._rule.start()
         for position, option in enumerate(prefix):
-            following = {o: after for o, after, _ in self._branches(position, state)}
+            following = {o: after for o, after, _ in self.branches(position, state)}
             if option not in following:
                 raise ValueError(f"prefix must exist in space {self.name!r}, got {prefix}")
             state = following[option]
-        return tuple(option for option, _, _ in self._branches(len(prefix), state))
+        return tuple(option for option, _, _ in self.branches(len(prefix), state))
 
     def __iter__(self) -> Iterator[Architecture]:
         """Yield every architecture in order."""
@@ -175,7 +183,7 @@ class SearchSpace:
             if len(prefix) == len(self.choices):
                 yield prefix
                 continue
-            below = [((*prefix, o), after) for o, after, _ in self._branches(len(prefix), state)]
+            below = [((*prefix, o), after) for o, after, _ in self.branches(len(prefix), state)]
             stack.extend(reversed(below))
 
     def enumerate(self, limit: int = ENUMERABLE) -> tuple[Architecture, ...]:
@@ -199,7 +207,7 @@ class SearchSpace:
         self.check(architecture)
         state, place = self._rule.start(), 0
         for position, chosen in enumerate(architecture):
-            for option, after, count in self._branches(position, state):
+            for option, after, count in self.branches(position, state):
                 if option == chosen:
                     state = after
                     break
@@ -212,7 +220,7 @@ class SearchSpace:
             raise ValueError(f"index must lie in [0, {self.size}), got {index}")
         state, chosen = self._rule.start(), []
         for position in range(len(self.choices)):
-            for option, after, count in self._branches(position, state):
+            for option, after, count in self.branches(position, state):
                 if index < count:
                     chosen.append(option)
                     state = after

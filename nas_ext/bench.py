@@ -1,36 +1,73 @@
-"""Strategies against a table, seed by seed, with intervals."""
+"""Strategies and baselines against a table, seed by seed, with intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-from nas_ext.benchmarks import TABLES, Table, TableRun, run
-from nas_ext.compare import Interval, mean_interval
-from nas_ext.strategies.registry import create
+import numpy as np
 
-__all__ = ["BASELINES", "TableScore", "bench", "references", "table"]
+from nas_ext.architecture import Architecture
+from nas_ext.benchmarks import (
+    BASELINES,
+    TABLES,
+    Table,
+    TableRun,
+    TooFewEvaluations,
+    nasbench_macro_table,
+    run,
+    steps_within,
+)
+from nas_ext.compare import (
+    Interval,
+    mean_interval,
+    rank_correlation,
+    rank_correlation_interval,
+    share_interval,
+)
+from nas_ext.search import Phase
+from nas_ext.strategies.registry import STRATEGIES, create
 
-BASELINES = ("uniform", "mcts")
-"""Stand beside every strategy: random search, and the default tree."""
+__all__ = ["Bench", "Ceiling", "TableScore", "bench", "noise_ceiling", "references", "table"]
+
+BESIDE = ("uniform", "mcts")
+"""Stand beside every single strategy: random draws, and the default tree."""
+
+ALL = "all"
+
+SIMULATIONS = 200
 
 
 @dataclass(frozen=True)
 class TableScore:
-    """Hold the runs of one strategy, and the means of what they found."""
+    """Hold the runs of one method, and the means of what they found.
+
+    `steps` are what the method got so that all spend the same evaluations. The intervals are
+    Student's t over the seeds; that of `found_in_top5`, a share of the seeds, is Wilson's.
+    """
 
     strategy: str
     settings: Mapping[str, Any]
+    steps: int
     runs: tuple[TableRun, ...]
-    accuracy: Interval
-    regret: Interval
-    rank: Interval
-    top_share: Interval
+
+    def mean(self, name: str) -> Interval:
+        """Return the interval of a number that every run has."""
+        return mean_interval([float(getattr(found, name)) for found in self.runs])
+
+    @property
+    def means(self) -> dict[str, Interval]:
+        """Return the interval of every metric by its name."""
+        hits = share_interval(sum(found.in_top5 for found in self.runs), len(self.runs))
+        return {**{name: self.mean(name) for name in _MEANS}, "found_in_top5": hits}
 
     def to_json(self) -> dict[str, Any]:
         """Return the score as JSON values: shares as shares, one row a seed."""
-        means = {name: _interval(getattr(self, name)) for name in _MEANS}
+        means = {name: _interval(value) for name, value in self.means.items()}
         rows = [
             {
                 "seed": r.seed,
@@ -38,80 +75,204 @@ class TableScore:
                 "accuracy": r.accuracy,
                 "rank": r.rank,
                 "regret": r.regret,
+                "regret_of_top5": r.regret_of_top5,
+                "regret_of_top10": r.regret_of_top10,
+                "candidates": len(r.ranking),
                 "top5_share_of_draws": r.top_share,
+                "draws_in_top10": r.draws_in_top10,
                 "evaluations": r.evaluations,
             }
             for r in self.runs
         ]
-        return {"strategy": self.strategy, "settings": dict(self.settings), **means, "runs": rows}
+        head = {"strategy": self.strategy, "settings": dict(self.settings), "steps": self.steps}
+        return {**head, **means, "runs": rows}
 
 
-_MEANS = ("accuracy", "regret", "rank", "top_share")
+_MEANS = (
+    *("accuracy", "regret", "regret_of_top5", "regret_of_top10"),
+    *("rank", "top_share", "draws_in_top10"),
+)
 
 
-def table(name: str) -> Table:
-    """Return a table by name; ValueError for an unknown one, naming those that exist."""
+@dataclass(frozen=True)
+class Bench:
+    """Hold the scores of strategies and baselines, and why strategies were left out."""
+
+    scores: tuple[TableScore, ...]
+    baselines: tuple[TableScore, ...]
+    skipped: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """Say how well one training of every network ranks them as another training does.
+
+    `tau` is Kendall's tau-b between two training seeds, over distinct networks: nobody who sees
+    one seed can be expected to rank another better. `simulated` says that the seeds are not
+    published, and that tau is the mean over normal draws with the published deviations.
+    """
+
+    tau: float
+    simulated: bool
+
+
+def table(name: str, data: str | Path | None = None) -> Table:
+    """Return a table by name; ValueError for an unknown one, naming those that exist.
+
+    `data` is the file, or its folder, of a table that is not shipped; else NAS_EXT_DATA names it.
+    """
     if name not in TABLES:
         raise ValueError(f"table must be one of {sorted(TABLES)}, got {name!r}")
-    return TABLES[name]()
+    if data is None:
+        return TABLES[name]()
+    if name != "nasbench-macro":
+        raise ValueError(f"data must not be given for table {name!r}, which is shipped: {data}")
+    return nasbench_macro_table(data)
 
 
 def bench(
-    name: str,
+    truth: Table,
     strategies: Sequence[str],
     *,
     seeds: int,
-    steps: int,
+    evaluations: int,
     batch_size: int = 256,
+    candidates: int | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> tuple[TableScore, ...]:
-    """Run strategies against a table with `seeds` seeds each, from 0.
+    baselines: Sequence[str] = tuple(BASELINES),
+) -> Bench:
+    """Run strategies and baselines against a table with `seeds` seeds each, from 0.
 
-    All see the same number of single-batch evaluations, `steps`. A table has no network outputs:
-    a strategy that compares outputs compares encodings here. `settings` go to the first strategy.
-    Raises ValueError for fewer than two seeds: there is no interval of one.
+    All spend the same number of single-batch evaluations. What a phase evaluates at its
+    beginning counts, so a strategy that does so has fewer steps. A table has no network: a
+    strategy runs with the settings that its registry entry names for tables (`on_tables`), such
+    as distances between encodings. `settings` go to the first strategy and come before those.
+    `candidates` are compared at the end on 10,000 images, as many as the table's published
+    protocol takes unless given; this is not counted, and is the same for all.
+
+    With `strategies` of "all" alone, those that need a network are left out and said so, as are
+    those whose phases alone would spend more evaluations. Raises ValueError for either when it is
+    asked for by name, for fewer than two seeds, since there is no interval of one, and for an
+    unknown name.
     """
     if seeds < 2:
         raise ValueError(f"seeds must be at least 2 for an interval, got {seeds}")
-    truth = table(name)
-    scores = []
-    for place, strategy in enumerate(dict.fromkeys(strategies)):
-        given = dict(settings or {}) if place == 0 else {}
-        if strategy == "learned-tree":
-            given.setdefault("distance", "encoding")
-        made = create(strategy, **given)
-        phases = made.phases(steps)
-        runs = tuple(run(phases, truth, seed=s, batch_size=batch_size) for s in range(seeds))
-        scores.append(_score(strategy, made.settings, runs))
-    return tuple(scores)
+    every = list(strategies) == [ALL]
+    if every and settings:
+        raise ValueError(f"settings must belong to one strategy, got {dict(settings)} for all")
+    for name in baselines:
+        if name not in BASELINES:
+            raise ValueError(f"baseline must be one of {sorted(BASELINES)}, got {name!r}")
+    kept = truth.candidates if candidates is None else candidates
+
+    def scored(name: str, phases: _Phases, shown: Mapping[str, Any], steps: int) -> TableScore:
+        given = phases(steps)
+        runs = tuple(
+            run(given, truth, seed=seed, batch_size=batch_size, candidates=kept)
+            for seed in range(seeds)
+        )
+        return TableScore(name, shown, steps, runs)
+
+    scores, skipped = [], {}
+    for place, name in enumerate(STRATEGIES if every else dict.fromkeys(strategies)):
+        try:
+            made = _on_table(name, dict(settings or {}) if place == 0 else {})
+            steps = steps_within(made.phases, truth, evaluations, batch_size=batch_size)
+        except (_NeedsNetwork, TooFewEvaluations) as error:
+            if not every:
+                raise
+            skipped[name] = str(error)
+            continue
+        scores.append(scored(name, made.phases, made.settings, steps))
+    beside = tuple(scored(name, BASELINES[name], {}, evaluations) for name in baselines)
+    return Bench(tuple(scores), beside, skipped)
 
 
-def _score(strategy: str, settings: Mapping[str, Any], runs: tuple[TableRun, ...]) -> TableScore:
-    means = {name: mean_interval([float(getattr(r, name)) for r in runs]) for name in _MEANS}
-    return TableScore(strategy, settings, runs, **means)
+_Phases = Callable[[int], tuple[Phase, ...]]
+
+
+class _NeedsNetwork(ValueError):
+    """Raised for a strategy that cannot run on a table."""
+
+
+def _on_table(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return a strategy with its settings for tables; those given come first."""
+    entry = STRATEGIES.get(name)
+    if entry is not None and entry.on_tables is None:
+        raise _NeedsNetwork(f"{name} trains a network's weights and cannot run on a table")
+    preset = {} if entry is None or entry.on_tables is None else entry.on_tables
+    return create(name, **{**preset, **settings})
 
 
 def _interval(value: Interval) -> dict[str, float]:
     return {"mean": value.mean, "low": value.low, "high": value.high, "n": value.n}
 
 
-def references(name: str) -> dict[str, dict[str, float | int | None]]:
-    """Return what needs no search: the mean of a random choice, the most macs, and the best."""
-    truth = table(name)
-    architectures = tuple(truth.space)
-    mean = sum(truth.accuracies[a] for a in architectures) / len(architectures)
-    best = truth.accuracies[truth.best]
-    known: dict[str, dict[str, float | int | None]] = {
-        "random choice": {"accuracy": mean, "regret": best - mean, "rank": None}
+def references(truth: Table) -> dict[str, dict[str, Any]]:
+    """Return what needs no search: a random choice, the most macs or parameters, and the best.
+
+    The random choice is the expectation over networks, ranked lists drawn without replacement.
+    A cost that all networks share is left out. `tau` is Kendall's tau-b of the cost with the
+    accuracy over distinct networks, with the bootstrap interval over networks.
+    """
+    known: dict[str, dict[str, Any]] = {"random choice": _random_choice(truth)}
+    accuracies = [truth.accuracies[a] for a in truth.networks]
+    for label, costs in (("most macs", truth.macs), ("most parameters", truth.params)):
+        values = [float(costs[a]) for a in truth.networks] if costs else []
+        if len(set(values)) > 1:
+            ranked = sorted(truth.networks, key=lambda a: -costs[a])
+            tau = rank_correlation_interval(values, accuracies, resamples=500)
+            known[label] = {**_ranked(truth, ranked), "tau": _interval(tau)}
+    return {**known, "best": _ranked(truth, sorted(truth.networks, key=truth.regret))}
+
+
+def _ranked(truth: Table, ranking: Sequence[Architecture]) -> dict[str, Any]:
+    found = ranking[0]
+    rank = truth.ranks()[found]
+    return {
+        "found": truth.space.describe(found),
+        "accuracy": truth.accuracies[found],
+        "regret": truth.regret(found),
+        "regret_of_top5": min(map(truth.regret, ranking[:5])),
+        "regret_of_top10": min(map(truth.regret, ranking[:10])),
+        "rank": rank,
+        "found_in_top5": float(rank <= 5),
     }
-    picks = {"best": truth.best}
-    if truth.macs:
-        picks = {"most macs": max(architectures, key=lambda a: truth.macs[a]), **picks}
-    ranks = truth.ranks()
-    for label, pick in picks.items():
-        known[label] = {
-            "accuracy": truth.accuracies[pick],
-            "regret": truth.regret(pick),
-            "rank": ranks[pick],
-        }
-    return known
+
+
+def _random_choice(truth: Table) -> dict[str, Any]:
+    """Return expectations: E[max of k] sums a_(i) C(i-1, k-1) / C(n, k) over ascending a."""
+    ascending = sorted(truth.accuracies[a] for a in truth.networks)
+    n, best = len(ascending), ascending[-1]
+
+    def regret(k: int) -> float:
+        k = min(k, n)
+        weights = (math.comb(i, k - 1) / math.comb(n, k) for i in range(n))
+        return best - math.fsum(a * w for a, w in zip(ascending, weights, strict=True))
+
+    ranks = [truth.ranks()[a] for a in truth.networks]
+    return {
+        "found": None,
+        "accuracy": best - regret(1),
+        "regret": regret(1),
+        "regret_of_top5": regret(5),
+        "regret_of_top10": regret(10),
+        "rank": math.fsum(ranks) / n,
+        "found_in_top5": sum(rank <= 5 for rank in ranks) / n,
+    }
+
+
+def noise_ceiling(truth: Table) -> Ceiling | None:
+    """Return the mean tau between two training seeds; None when nothing is known of them."""
+    if truth.seeds:
+        columns = list(zip(*(truth.seeds[a] for a in truth.networks), strict=True))
+        taus = [rank_correlation(one, two) for one, two in combinations(columns, 2)]
+        return Ceiling(math.fsum(taus) / len(taus), simulated=False) if taus else None
+    if not truth.deviations:
+        return None
+    means = np.asarray([truth.accuracies[a] for a in truth.networks])
+    spread = np.asarray([truth.deviations[a] for a in truth.networks])
+    rng = np.random.default_rng(0)
+    seeds = rng.normal(means, spread, size=(SIMULATIONS, 2, len(means)))
+    taus = [rank_correlation(one.tolist(), two.tolist()) for one, two in seeds]
+    return Ceiling(math.fsum(taus) / len(taus), simulated=True)

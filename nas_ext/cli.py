@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
+from nas_ext.cli_views import register
+
 app = typer.Typer(
     name="nas-ext",
     no_args_is_help=True,
@@ -270,64 +272,105 @@ def _retrained(retrained: Any) -> dict[str, Any]:
 @app.command()
 @reported
 def bench(
-    table: Annotated[str, typer.Argument(help="A table with ground truth: pooling.")],
-    strategy: Annotated[str, typer.Option(help="See `nas-ext strategies`.")] = "learned-tree",
+    table: Annotated[str, typer.Argument(help="pooling, or nasbench-macro with its file.")],
+    strategy: Annotated[
+        str, typer.Option(help="See `nas-ext strategies`; all runs every one.")
+    ] = "learned-tree",
     seeds: Annotated[int, typer.Option(min=2, help="Independent searches.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Single-batch evaluations each.")] = 2000,
     batch_size: Annotated[int, typer.Option(min=1, help="Images behind a reward.")] = 256,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="Compared at the end; the table's own number if not.")
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Random search, regularised evolution and Optuna's TPE as well.")
+    ] = True,
+    data: Annotated[
+        str | None, typer.Option(help="The table's file or folder; else NAS_EXT_DATA.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the strategy, NAME=VALUE.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a strategy against a table, beside random search and the default tree.
+    """Run a strategy against a table, beside random search, evolution, TPE and counting macs.
 
     Rewards are the ground truth seen through a batch of images (an oracle): this compares how
-    samplers spend their draws, not how supernets rank. All strategies have the same evaluations.
+    samplers spend their draws, not how supernets rank. All spend the same evaluations.
     """
-    from nas_ext.bench import BASELINES, bench, references
+    from nas_ext.bench import ALL, BESIDE, noise_ceiling, references
+    from nas_ext.bench import bench as run_bench
+    from nas_ext.bench import table as load_table
+    from nas_ext.benchmarks import BASELINES
     from nas_ext.strategies.registry import create
 
     settings = settings_from(set_ or [])
-    create(strategy, **settings)
-    scores = bench(
-        table,
-        [strategy, *BASELINES],
+    if strategy != ALL:
+        create(strategy, **settings)
+    truth = load_table(table, data)
+    made = run_bench(
+        truth,
+        [strategy] if strategy == ALL else [strategy, *BESIDE],
         seeds=seeds,
-        steps=steps,
+        evaluations=steps,
         batch_size=batch_size,
+        candidates=candidates,
         settings=settings,
+        baselines=tuple(BASELINES) if baselines else (),
     )
-    known = references(table)
-    note = "rewards are the ground truth with binomial noise (oracle); trees over encodings"
+    known, ceiling = references(truth), noise_ceiling(truth)
+    note = "rewards are the ground truth with binomial noise (oracle); distances of encodings"
     if as_json:
-        listed = [score.to_json() for score in scores]
-        emit({"table": table, "steps": steps, "note": note, "scores": listed, "references": known})
+        emit(
+            {
+                "table": table,
+                "steps": steps,
+                "candidates": truth.candidates if candidates is None else candidates,
+                "note": note,
+                "scores": [score.to_json() for score in made.scores],
+                "baselines": [score.to_json() for score in made.baselines],
+                "references": known,
+                "ceiling": None if ceiling is None else vars(ceiling),
+                "skipped": dict(made.skipped),
+            }
+        )
         return
-    _print_scores(table, steps, scores, known, note)
+    title = f"{table}: {steps} evaluations, {seeds} seeds, mean [95 % interval]"
+    _print_scores(title, made, known, note)
+    if ceiling is not None:
+        how = "simulated from the published deviations" if ceiling.simulated else "published"
+        said = f"Kendall's tau between two trainings of every network: {ceiling.tau:.2f} ({how})"
+        screen.print(said, markup=False, highlight=False)
 
 
-def _print_scores(table: str, steps: int, scores: Any, known: Any, note: str) -> None:
-    title = f"{table}: {steps} evaluations, {len(scores[0].runs)} seeds, mean [95 % interval]"
+def _print_scores(title: str, made: Any, known: Any, note: str) -> None:
     grid = Grid(title=title, title_justify="left", caption=note, caption_justify="left")
-    grid.add_column("strategy")
-    headings = ("accuracy, %", "regret, points", "rank", "draws on top 5, %")
-    for heading in headings:
+    grid.add_column("method")
+    columns = {
+        "regret": ("regret, points", 100, 2),
+        "rank": ("rank", 1, 1),
+        "found_in_top5": ("P(top 5), %", 100, 0),
+        "draws_in_top10": ("draws on top 10, %", 100, 1),
+    }
+    for heading, _, _ in columns.values():
         grid.add_column(heading, justify="right")
-    for score in scores:
-        columns = [(score.accuracy, 100), (score.regret, 100), (score.rank, 1)]
-        cells = [
-            f"{f * i.mean:.2f} \\[{f * i.low:.2f}, {f * i.high:.2f}]"
-            for i, f in (*columns, (score.top_share, 100))
-        ]
-        grid.add_row(score.strategy, *cells)
-    for name, line in known.items():
-        rank = "" if line["rank"] is None else str(line["rank"])
-        grid.add_row(name, f"{100 * line['accuracy']:.2f}", f"{100 * line['regret']:.2f}", rank)
+    for scores in (made.scores, made.baselines):
+        for score in scores:
+            cells = [
+                f"{f * i.mean:.{d}f}\n\\[{f * i.low:.{d}f}, {f * i.high:.{d}f}]"
+                for i, (_, f, d) in ((score.means[name], columns[name]) for name in columns)
+            ]
+            grid.add_row(score.strategy.replace("-", " "), *cells)
+        grid.add_section()
+    for label, line in known.items():
+        values = [(line.get(name), f, d) for name, (_, f, d) in columns.items()]
+        grid.add_row(label, *("" if v is None else f"{f * v:.{d}f}" for v, f, d in values))
     screen.print(grid)
-    for score in scores:
+    for score in (*made.scores, *made.baselines):
         found = ", ".join(f"{r.name} ({r.rank})" for r in score.runs)
         screen.print(f"{score.strategy} found: {found}", markup=False, highlight=False)
+    for name, reason in made.skipped.items():
+        screen.print(f"left out: {name}: {reason}", markup=False, highlight=False)
 
 
 @app.command()
@@ -380,6 +423,9 @@ def spaces(as_json: Json = False) -> None:
             line["name"], line["summary"], size, arguments, line["source"], line["status"]
         )
     screen.print(grid)
+
+
+register(app, reported)
 
 
 def main() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, norm
 from scipy.stats import t as student_t
 
 from nas_ext.estimation import FloatArray
@@ -18,7 +19,11 @@ __all__ = [
     "difference",
     "mean_interval",
     "percent",
+    "precision_at",
     "rank_correlation",
+    "rank_correlation_interval",
+    "share_interval",
+    "top_correlation",
     "verdict",
 ]
 
@@ -67,6 +72,24 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
     return Interval(mean, mean - half, mean + half, math.sqrt(variance), n)
 
 
+def share_interval(hits: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Return the share of hits among n independent trials with Wilson's score interval.
+
+    It stays inside [0, 1] and has a width when all trials or none are hits, where Student's t
+    would claim certainty. `deviation` is that of one trial, sqrt(p (1 - p)). Raises ValueError
+    for hits outside [0, n] and n under 1.
+    """
+    if n < 1 or not 0 <= hits <= n:
+        raise ValueError(f"hits must lie in [0, n] with n at least 1, got {hits} of {n}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    z, share = float(norm.ppf((1 + confidence) / 2)), hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return Interval(share, min(low, share), max(high, share), math.sqrt(share * (1 - share)), n)
+
+
 def difference(
     first: Sequence[float],
     second: Sequence[float],
@@ -109,15 +132,70 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     Raises ValueError for sides of different length, fewer than two values, values that are not
     finite, and a constant side, which has no order to compare.
     """
-    sides = {"first": _checked("first", first), "second": _checked("second", second)}
-    if len(first) != len(second):
-        raise ValueError(
-            f"second must have one value for each of the {len(first)} of first, got {len(second)}"
-        )
-    for name, values in sides.items():
+    sides = _pair(first, second, names=("first", "second"))
+    for name, values in zip(("first", "second"), sides, strict=True):
         if np.ptp(values) == 0:
             raise ValueError(f"{name} must not be constant, got {values[0]} {len(values)} times")
-    return float(kendalltau(sides["first"], sides["second"], variant="b").statistic)
+    return float(kendalltau(*sides, variant="b").statistic)
+
+
+def rank_correlation_interval(
+    first: Sequence[float],
+    second: Sequence[float],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return Kendall's tau-b with the percentile interval of a bootstrap over the things scored.
+
+    The interval says how much tau depends on which things were scored, not on the seeds of the
+    scores; `deviation` is the standard deviation of the resampled tau, `n` the number of things.
+    Resamples that are constant on a side count as 0. Raises ValueError as `rank_correlation` does.
+    """
+    if resamples < 2:
+        raise ValueError(f"resamples must be at least 2, got {resamples}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    tau = rank_correlation(first, second)
+    one, two = _checked("first", first), _checked("second", second)
+    rng = np.random.default_rng(seed)
+    taus = np.empty(resamples)
+    for place in range(resamples):
+        drawn = rng.integers(len(one), size=len(one))
+        found = kendalltau(one[drawn], two[drawn], variant="b").statistic
+        taus[place] = 0.0 if math.isnan(found) else found
+    low, high = np.quantile(taus, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(tau, float(low), float(high), float(taus.std(ddof=1)), len(one))
+
+
+def precision_at(predicted: Sequence[float], truth: Sequence[float], k: int) -> float:
+    """Return P@k: the share of the k highest predictions that are among the k highest truths.
+
+    Ties go to the thing that comes first. Raises ValueError as `rank_correlation` does, except
+    for constant sides, and for a k outside [1, number of things].
+    """
+    best = [_highest(scores, k) for scores in _pair(predicted, truth)]
+    return len(set(best[0]) & set(best[1])) / k
+
+
+def top_correlation(
+    predicted: Sequence[float],
+    truth: Sequence[float],
+    k: int,
+    *,
+    of: Literal["truth", "predicted"] = "truth",
+) -> float:
+    """Return Kendall's tau-b among the k things that are highest by one side.
+
+    Ties go to the thing that comes first. Raises ValueError as `rank_correlation` does, and for
+    a k outside [2, number of things].
+    """
+    if of not in ("truth", "predicted"):
+        raise ValueError(f"of must be 'truth' or 'predicted', got {of!r}")
+    one, two = _pair(predicted, truth)
+    places = _highest(two if of == "truth" else one, k)
+    return rank_correlation(one[places].tolist(), two[places].tolist())
 
 
 def verdict(
@@ -176,6 +254,29 @@ def _checked(name: str, values: Sequence[float]) -> FloatArray:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
     return array
+
+
+def _pair(
+    first: Sequence[float],
+    second: Sequence[float],
+    *,
+    names: tuple[str, str] = ("predicted", "truth"),
+) -> tuple[FloatArray, FloatArray]:
+    """Return both sides checked; raise ValueError when their lengths differ."""
+    sides = _checked(names[0], first), _checked(names[1], second)
+    if len(first) != len(second):
+        raise ValueError(
+            f"{names[1]} must have one value for each of the {len(first)} of {names[0]}, "
+            f"got {len(second)}"
+        )
+    return sides
+
+
+def _highest(scores: FloatArray, k: int) -> list[int]:
+    """Return the places of the k highest scores, ties in their order."""
+    if not 1 <= k <= len(scores):
+        raise ValueError(f"k must lie in [1, {len(scores)}], got {k}")
+    return [int(place) for place in np.argsort(-scores, kind="stable")[:k]]
 
 
 def _moments(name: str, values: Sequence[float]) -> tuple[float, float, int]:

@@ -18,6 +18,7 @@ from nas_ext.data import ImageData, load, loader
 from nas_ext.files import write_bytes
 from nas_ext.nni import Lightning, Trainer
 from nas_ext.oneshot import (
+    DifferentiableStrategy,
     SampledStrategy,
     SearchExperiment,
     SearchProgress,
@@ -107,7 +108,7 @@ def evaluator(data: ImageData, training: Training, *, seed: int, title: str) -> 
 
 
 def search_images(
-    strategy: SampledStrategy,
+    strategy: SampledStrategy | DifferentiableStrategy,
     space: str,
     data: ImageData,
     *,
@@ -123,7 +124,8 @@ def search_images(
     how `load` finds the images again, and is stored with their digest.
     """
     folder = new_folder(out)
-    strategy.phases(training.steps)
+    if isinstance(strategy, SampledStrategy):
+        strategy.phases(training.steps)
     with quiet():
         torch.manual_seed(strategy.seed)
         model = create(
@@ -142,17 +144,22 @@ def search_images(
         finally:
             experiment.stop()
     _save_weights(strategy, folder)
-    result = replace(strategy.result, data={**data_source, **described(data)})
+    batches = {"validation_batch_size": training.validation_batch_size}
+    result = replace(strategy.result, data={**data_source, **described(data), **batches})
     result.save(folder / "search.json")
     return result
 
 
-def _save_weights(strategy: SampledStrategy, folder: Path) -> None:
-    """Write the supernet's weights; tensors that modules share are written once for each."""
-    weights = strategy.supernet.state_dict()
-    copies = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
+def _save_weights(strategy: SampledStrategy | DifferentiableStrategy, folder: Path) -> None:
+    """Write the supernet's weights: what is no tensor is left out, what is shared comes twice."""
+    state = strategy.supernet.state_dict()
+    weights = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor)
+    }
     metadata = {"format": WEIGHTS_FORMAT, "strategy": type(strategy).__name__}
-    write_bytes(folder / WEIGHTS, save(copies, metadata=metadata))
+    write_bytes(folder / WEIGHTS, save(weights, metadata=metadata))
 
 
 def described(data: ImageData) -> dict[str, Any]:

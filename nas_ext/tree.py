@@ -22,11 +22,13 @@ __all__ = [
     "Tree",
     "Unvisited",
     "backup",
+    "caterpillar_tree",
     "cluster_tree",
     "descend",
     "layer_tree",
     "leaf_probabilities",
     "most_valued_leaf",
+    "prefix_of",
     "rank_tree",
     "selection_probabilities",
     "tree_from_state",
@@ -226,6 +228,16 @@ def _child(node: Node, prefix: Architecture) -> Node:
     raise ValueError(f"prefix must exist in the tree's space, got {prefix}")
 
 
+def prefix_of(node: Node) -> Architecture:
+    """Return the options that lead to a node of a layer tree: its level and its option.
+
+    Raises ValueError for a node of another tree, which stands for no option of no choice.
+    """
+    if not isinstance(node, _LayerNode):
+        raise ValueError(f"node must belong to a layer tree, got a {type(node).__name__}")
+    return node.prefix
+
+
 def layer_tree(space: SearchSpace) -> LayerTree:
     """Build the default tree: one level a layer, one child an operation. Section 3.3."""
     return LayerTree(space)
@@ -262,12 +274,7 @@ def rank_tree(architectures: Sequence[Architecture], accuracies: Sequence[float]
     Ties keep the given order. The depth is ceil(log2 N), where the printed "merge the two lowest
     ranks" makes a chain of depth N - 1. Section 4.1, D4-1.
     """
-    scores = np.asarray(accuracies, dtype=np.float64)
-    if scores.shape != (len(architectures),) or not np.isfinite(scores).all():
-        raise ValueError(
-            f"accuracies must be {len(architectures)} finite numbers, got shape {scores.shape}"
-        )
-    order = np.argsort(-scores, kind="stable").tolist()
+    order = _best_first(architectures, accuracies)
     merges: list[tuple[int, int, float]] = []
 
     def build(ranked: list[int]) -> int:
@@ -280,6 +287,35 @@ def rank_tree(architectures: Sequence[Architecture], accuracies: Sequence[float]
 
     build(order)
     return BinaryTree(architectures, merges)
+
+
+def caterpillar_tree(
+    architectures: Sequence[Architecture], accuracies: Sequence[float]
+) -> BinaryTree:
+    """Build the tree that chapter 4 prints: merge the two nodes of lowest average rank, repeat.
+
+    For study. Rank 1 is the best and ties keep the given order, so that each merge joins all that
+    was merged so far with the next architecture: a chain of depth N - 1 with the best at its
+    bottom. The average rank of a node is its height. Section 4.1, D4-1.
+    """
+    order = _best_first(architectures, accuracies)
+    merges: list[tuple[int, int, float]] = []
+    chain = order[0]
+    for place, following in enumerate(order[1:], start=2):
+        merges.append((chain, following, (place + 1) / 2))
+        chain = len(architectures) + len(merges) - 1
+    return BinaryTree(architectures, merges)
+
+
+def _best_first(architectures: Sequence[Architecture], accuracies: Sequence[float]) -> list[int]:
+    """Return the places of the architectures by falling accuracy, ties in the given order."""
+    scores = np.asarray(accuracies, dtype=np.float64)
+    if scores.shape != (len(architectures),) or not np.isfinite(scores).all():
+        raise ValueError(
+            f"accuracies must be {len(architectures)} finite numbers, got shape {scores.shape}"
+        )
+    order: list[int] = np.argsort(-scores, kind="stable").tolist()
+    return order
 
 
 def selection_probabilities(

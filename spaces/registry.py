@@ -12,11 +12,17 @@ from torch import nn
 
 from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.spaces.pooling_resnet import GENERAL, MINI, RESNET20, PoolingResNet
+from nas_ext.spaces.resolution_resnet import (
+    RESOLUTION,
+    RESOLUTION20,
+    ResolutionResNet,
+    Weights,
+)
 
 __all__ = ["SPACES", "Space", "SpaceEntry", "create", "describe"]
 
-RegisteredSpace: TypeAlias = PoolingResNet
-"""The classes that `create` returns: a union, once there are several."""
+RegisteredSpace: TypeAlias = PoolingResNet | ResolutionResNet
+"""The classes that `create` returns."""
 
 
 @runtime_checkable
@@ -26,6 +32,11 @@ class Space(Protocol):
     @property
     def search_space(self) -> SearchSpace:
         """Return which architectures exist; it encodes and decodes NNI's samples."""
+        ...
+
+    @property
+    def default_architecture(self) -> Architecture | None:
+        """Return the architecture that people use without searching; None if there is none."""
         ...
 
     @property
@@ -71,6 +82,24 @@ def _pooling_resnet(
     return PoolingResNet(widths=widths, poolings=poolings, num_classes=num_classes, in_chs=in_chs)
 
 
+def _resolution_resnet(
+    *,
+    widths: Sequence[int],
+    resolutions: int = 3,
+    weights: Weights = "shared",
+    num_classes: int,
+    in_chs: int,
+) -> ResolutionResNet:
+    """Give the general space of resolutions a signature."""
+    return ResolutionResNet(
+        widths=widths,
+        resolutions=resolutions,
+        weights=weights,
+        num_classes=num_classes,
+        in_chs=in_chs,
+    )
+
+
 _ENTRIES = (
     SpaceEntry(
         name=RESNET20,
@@ -91,6 +120,20 @@ _ENTRIES = (
         summary="any widths, any number of poolings, up to 2,000 architectures",
         build=_pooling_resnet,
         source="chapter 2, section 2.2.1",
+        status="ours",
+    ),
+    SpaceEntry(
+        name=RESOLUTION20,
+        summary="each of 9 blocks at one of 3 resolutions: 19,683 architectures",
+        build=ResolutionResNet.resnet20,
+        source="chapter 2, equations 2.4 and 2.5",
+        status="published",
+    ),
+    SpaceEntry(
+        name=RESOLUTION,
+        summary="any widths, any number of resolutions a block",
+        build=_resolution_resnet,
+        source="chapter 2, equations 2.4 and 2.5",
         status="ours",
     ),
 )

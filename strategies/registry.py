@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
-from nas_ext.oneshot import SampledStrategy
+from nas_ext.oneshot import DifferentiableStrategy, SampledStrategy
+from nas_ext.strategies.balanced_mixture import BalancedMixture
+from nas_ext.strategies.boltzmann import Boltzmann
+from nas_ext.strategies.density_aware import DensityAware
+from nas_ext.strategies.gaea import GAEA
+from nas_ext.strategies.independent import Independent
+from nas_ext.strategies.iterative_mcts import IterativeMCTS
 from nas_ext.strategies.learned_tree import LearnedTree
 from nas_ext.strategies.mcts import MCTS
+from nas_ext.strategies.prototype_density import PrototypeDensity
+from nas_ext.strategies.resolution_darts import ResolutionDARTS
+from nas_ext.strategies.strict_fairness import StrictFairness
 from nas_ext.strategies.uniform import Uniform
 
-__all__ = ["STRATEGIES", "StrategyEntry", "create", "describe"]
+__all__ = ["STRATEGIES", "AnyStrategy", "StrategyEntry", "create", "describe"]
+
+
+AnyStrategy: TypeAlias = SampledStrategy | DifferentiableStrategy
 
 
 @dataclass(frozen=True)
 class StrategyEntry:
-    """A strategy class with what a table of strategies says of it."""
+    """A strategy class with what a table of strategies says of it.
 
-    strategy: type[SampledStrategy]
+    `on_tables` are settings with which it runs against a table, which has no network outputs;
+    None says that it cannot: it has no sampler.
+    """
+
+    strategy: type[AnyStrategy]
     summary: str
     source: str
     cost: str
     spaces: str
+    on_tables: Mapping[str, Any] | None = field(default_factory=dict)
 
+
+_MIXTURE_COST = "every option of every layer, on a training and on a validation batch"
 
 STRATEGIES: Mapping[str, StrategyEntry] = MappingProxyType(
     {
@@ -48,12 +67,82 @@ STRATEGIES: Mapping[str, StrategyEntry] = MappingProxyType(
             "chapter 3, section 3.6",
             "1 training pass; 1 validation batch in 60 % of the steps",
             f"up to {LearnedTree.max_architectures:,} architectures",
+            {"distance": "encoding"},
+        ),
+        "iterative-mcts": StrategyEntry(
+            IterativeMCTS,
+            "Monte-Carlo tree search over a tree of ranks, built again and again",
+            "chapter 4, section 4.1",
+            "1 training pass; 1 validation batch in 60 % of the steps; "
+            "4 rankings of 3 batches for every architecture",
+            "up to 20,000 architectures, any with rank_subset",
+            {"rank_subset": 100},
+        ),
+        "balanced-mixture": StrategyEntry(
+            BalancedMixture,
+            "M supernets that share the architectures out, balanced by proportional fitting",
+            "chapter 2, section 2.2",
+            "1 training pass and 1 validation batch; memory of M supernets",
+            f"up to {BalancedMixture.max_architectures:,} architectures",
+        ),
+        "density-aware": StrategyEntry(
+            DensityAware,
+            "samples most what is least like the rest, by mean distance or kernel density",
+            "chapter 5, section 5.2",
+            "1 training pass; once, all architectures on 1 validation batch",
+            f"up to {DensityAware.max_architectures:,} architectures",
+            {"distance": "encoding"},
+        ),
+        "prototype-density": StrategyEntry(
+            PrototypeDensity,
+            "accepts uniform draws the more likely the farther they are from k-means prototypes",
+            "chapter 5, section 5.3",
+            "1 training pass and about 2 passes of 1 validation batch",
+            "any with at least as many architectures as prototypes (100 unless set)",
+            {"representation": "encoding", "prototypes": 10, "rate": 0.0005},
+        ),
+        "boltzmann": StrategyEntry(
+            Boltzmann,
+            "softmax over the averaged rewards of whole architectures",
+            "chapter 2, section 2.3",
+            "1 training pass and 1 validation batch",
+            "any; visits everything first, so best on small ones",
+        ),
+        "independent": StrategyEntry(
+            Independent,
+            "importance sampling of each choice by itself, conditioned on existence",
+            "chapter 3, section 3.1",
+            "1 training pass and 1 validation batch",
+            "any",
+        ),
+        "strict-fairness": StrategyEntry(
+            StrictFairness,
+            "every option trained equally often (FairNAS)",
+            "chapter 4, section 4.2",
+            "m training passes, m the most options of a choice",
+            "free products and pooling spaces",
+        ),
+        "resolution-darts": StrategyEntry(
+            ResolutionDARTS,
+            "first-order DARTS on resolutions or any layer choices",
+            "chapter 2, equations 2.4 and 2.5",
+            _MIXTURE_COST,
+            "plain products of layer choices",
+            None,
+        ),
+        "gaea": StrategyEntry(
+            GAEA,
+            "exponentiated gradients on the simplex of each layer's options",
+            "chapter 2, multi-scale resolution blocks",
+            _MIXTURE_COST,
+            "plain products of layer choices",
+            None,
         ),
     }
 )
 
 
-def create(name: str, **settings: Any) -> SampledStrategy:
+def create(name: str, **settings: Any) -> AnyStrategy:
     """Return a strategy by name.
 
     Raises ValueError for a name or a setting that does not exist, naming those that do.
@@ -79,10 +168,17 @@ def describe() -> list[dict[str, Any]]:
                 "class": entry.strategy.__name__,
                 "summary": entry.summary,
                 "source": entry.source,
-                "phases": [phase.name for phase in made.phases(1000)],
+                "phases": _phases(made),
                 "cost": entry.cost,
                 "spaces": entry.spaces,
                 "settings": made.settings,
             }
         )
     return lines
+
+
+def _phases(strategy: AnyStrategy) -> list[str]:
+    """Return the names of a strategy's phases; a mixture of all options has a single one."""
+    if isinstance(strategy, SampledStrategy):
+        return [phase.name for phase in strategy.phases(1000)]
+    return ["mixture"]

@@ -14,7 +14,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from nas_ext.benchmarks import NASBenchMacroSpace
+from nas_ext.benchmarks.nasbench_macro import FILE
 from nas_ext.cli import app
+from nas_ext.strategies.registry import STRATEGIES
 
 RUNNER = CliRunner()
 TINY = ["--steps", "12", "--batch-size", "16", "--validation-batch-size", "16", "--device", "cpu"]
@@ -115,8 +118,64 @@ def test_bench_prints_what_every_seed_found(tmp_path: Path) -> None:
 
 def test_bench_prints_a_table_for_people() -> None:
     printed = call("bench", "pooling", "--seeds", "2", "--steps", "50")
-    assert "random choice" in printed
-    assert "learned-tree found" in printed
+    for words in (
+        "random choice",
+        "most macs",
+        "learned-tree found",
+        "tpe found",
+        "Kendall's tau",
+    ):
+        assert words in printed
+
+
+def test_bench_runs_every_strategy_beside_every_baseline() -> None:
+    few = ["--seeds", "2", "--steps", "60", "--json"]
+    values = json.loads(call("bench", "pooling", "--strategy", "all", *few))
+    scores = {score["strategy"]: score for score in values["scores"]}
+    assert set(scores) | set(values["skipped"]) == set(STRATEGIES)
+    assert {"uniform", "mcts", "learned-tree"} <= set(scores)
+    beside = {score["strategy"]: score for score in values["baselines"]}
+    assert list(beside) == ["random-search", "regularised-evolution", "tpe"]
+    assert beside["random-search"]["runs"] == scores["uniform"]["runs"]
+    for score in (*values["scores"], *values["baselines"]):
+        assert 0 <= score["found_in_top5"]["low"] <= score["found_in_top5"]["high"] <= 1
+        for metric in ("regret", "regret_of_top5", "regret_of_top10", "rank", "draws_in_top10"):
+            assert score[metric]["low"] <= score[metric]["mean"] <= score[metric]["high"]
+        assert all(run["evaluations"] <= 60 for run in score["runs"])
+    assert values["references"]["most macs"]["tau"]["n"] == 36
+    assert values["ceiling"]["simulated"]
+
+
+def test_bench_reads_a_table_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {}
+    space = NASBenchMacroSpace()
+    for architecture in space:
+        mean = 50 + sum(architecture) / 10
+        rows[space.code(architecture)] = {
+            "test_acc": [mean, mean], "mean_acc": mean, "std": 0.0,
+            "params": space.params(architecture), "flops": space.macs(architecture),
+        }  # fmt: skip
+    (tmp_path / FILE).write_text(json.dumps(rows))
+    monkeypatch.delenv("NAS_EXT_DATA", raising=False)
+    few = ["--strategy", "mcts", "--seeds", "2", "--steps", "20", "--json", "--no-baselines"]
+    values = json.loads(call("bench", "nasbench-macro", *few, "--data", str(tmp_path)))
+    assert [score["strategy"] for score in values["scores"]] == ["mcts", "uniform"]
+    assert values["references"]["best"]["found"] == "22222222"
+    assert values["references"]["most macs"]["rank"] == 1
+    assert values["ceiling"] == {"tau": 1.0, "simulated": False}
+    assert (values["candidates"], values["baselines"]) == (50, [])
+    monkeypatch.setenv("NAS_EXT_DATA", str(tmp_path))
+    assert json.loads(call("bench", "nasbench-macro", *few))["scores"] == values["scores"]
+
+
+def test_bench_says_how_to_name_a_file_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NAS_EXT_DATA", raising=False)
+    printed = " ".join(call("bench", "nasbench-macro", code=2).split())
+    assert "set NAS_EXT_DATA to the file or to its folder, or pass its path" in printed
+    shipped = call("bench", "pooling", "--data", "x", code=2)
+    assert "data must not be given for table 'pooling'" in " ".join(shipped.split())
 
 
 def test_lists_are_readable_by_people_and_machines() -> None:

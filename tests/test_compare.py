@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nas_ext.compare import difference, mean_interval, percent, rank_correlation, verdict
+from nas_ext.compare import (
+    difference,
+    mean_interval,
+    percent,
+    precision_at,
+    rank_correlation,
+    rank_correlation_interval,
+    share_interval,
+    top_correlation,
+    verdict,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -267,3 +280,96 @@ def test_a_verdict_refuses_percentages() -> None:
 def test_percent_has_one_decimal_and_no_negative_zero() -> None:
     printed = [percent(share) for share in (0.9716, 1.0, 0.0, -0.0001)]
     assert printed == ["97.2", "100.0", "0.0", "0.0"]
+
+
+# Shares, and how well one score ranks what another does.
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.sampled_from([0.5, 0.9, 0.95]))
+def test_the_interval_of_a_share_is_scipys_wilson_interval(
+    hits: int, misses: int, confidence: float
+) -> None:
+    if hits + misses == 0:
+        return
+    test = stats.binomtest(hits, hits + misses)
+    expected = test.proportion_ci(confidence_level=confidence, method="wilson")
+    found = share_interval(hits, hits + misses, confidence=confidence)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.low <= found.mean <= found.high
+
+
+def test_twenty_hits_out_of_twenty_are_not_certainty() -> None:
+    # By hand: n / (n + z^2) = 20 / (20 + 1.959964^2) = 0.838875.
+    found = share_interval(20, 20)
+    assert (found.mean, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.838875, abs=1e-6)
+    for hits, n in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match=r"hits must lie in \[0, n\] with n at least 1"):
+            share_interval(hits, n)
+
+
+def test_the_interval_of_tau_is_scipys_percentile_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    one = rng.normal(size=60)
+    two = one + rng.normal(size=60)
+    found = rank_correlation_interval(one.tolist(), two.tolist(), resamples=2000)
+    expected = stats.bootstrap(
+        (one, two),
+        lambda a, b: stats.kendalltau(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(2),
+    )
+    # Both are random: the ends of 2,000 resamples scatter by some thousandths.
+    assert found.mean == rank_correlation(one.tolist(), two.tolist())
+    interval = expected.confidence_interval
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.02)
+    assert found.deviation == pytest.approx(expected.standard_error, rel=0.1)
+    assert found.n == 60
+
+
+def test_a_perfect_ranking_has_an_interval_of_no_width() -> None:
+    found = rank_correlation_interval([1.0, 2.0, 3.0, 4.0, 9.0], [2.0, 3.0, 5.0, 7.0, 8.0])
+    assert (found.low, found.mean, found.high) == pytest.approx((1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="resamples must be at least 2, got 1"):
+        rank_correlation_interval([1.0, 2.0], [1.0, 2.0], resamples=1)
+
+
+def test_precision_and_correlation_at_the_top_are_the_hand_counts() -> None:
+    # The true order is a b c d e; the predicted one b a e c d.
+    truth, predicted = [5.0, 4.0, 3.0, 2.0, 1.0], [4.0, 5.0, 2.0, 1.0, 3.0]
+    assert [precision_at(predicted, truth, k) for k in range(1, 6)] == [0, 1, 2 / 3, 3 / 4, 1]
+    # Among a b c, the true top 3, one pair of three is swapped; so among b a e.
+    assert top_correlation(predicted, truth, 3) == pytest.approx(1 / 3)
+    assert top_correlation(predicted, truth, 3, of="predicted") == pytest.approx(1 / 3)
+    # Among a b c d, only a and b are swapped: 4 of 6; among b a e c, also e before c: 2 of 6.
+    assert top_correlation(predicted, truth, 4) == pytest.approx(4 / 6)
+    assert top_correlation(predicted, truth, 4, of="predicted") == pytest.approx(2 / 6)
+    with pytest.raises(ValueError, match=r"k must lie in \[1, 5\], got 6"):
+        precision_at(predicted, truth, 6)
+    with pytest.raises(ValueError, match="truth must have one value for each of the 5"):
+        precision_at(predicted, truth[:4], 1)
+
+
+@pytest.mark.parametrize(
+    ("models", "tau", "in_true_top", "in_predicted_top"),
+    # Golden number 6: supernets of chapter 2 against networks trained alone; the top 10 of 36.
+    [("M1", 0.1429, -0.333, -0.289), ("M2", 0.3116, -0.556, -0.135),
+     ("M4", 0.5968, -0.111, 0.156), ("M8", 0.5302, -0.111, 0.200)],
+)  # fmt: skip
+def test_published_supernets_rank_as_published(
+    models: str, tau: float, in_true_top: float, in_predicted_top: float
+) -> None:
+    file = Path(os.environ.get("NAS_EXT_DATA", "")) / "pooling-resnet20-supernets.csv"
+    if not file.is_file():
+        pytest.skip("NAS_EXT_DATA names no folder with pooling-resnet20-supernets.csv")
+    with file.open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    alone = [float(row["baseline_avg"]) for row in rows]
+    supernet = [float(row[f"{models}_avg"]) for row in rows]
+    assert rank_correlation(supernet, alone) == pytest.approx(tau, abs=5e-5)
+    assert top_correlation(supernet, alone, 10) == pytest.approx(in_true_top, abs=5e-4)
+    found = top_correlation(supernet, alone, 10, of="predicted")
+    assert found == pytest.approx(in_predicted_top, abs=5e-4)

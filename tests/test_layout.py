@@ -23,12 +23,12 @@ FOLDERS = {
     "nas_ext.strategies": "strategies",
 }
 # What may import torch, NNI, Lightning or timm. Everything else is the core.
-OUTER = set(
-    """
-    __main__ bench cli compare data demo demo_report first_import nni oneshot plots
-    random_oneshot report retrain runs spaces strategies
-    """.split()
-)
+OUTER = {
+    *("__main__", "bench", "cli", "cli_views", "compare", "data"),
+    *("demo", "demo_report", "first_import", "nni", "oneshot", "plots"),
+    *("random_oneshot", "report", "retrain", "run_trees", "runs", "second_stage"),
+    *("shifting", "spaces", "strategies", "supernets"),
+}
 
 # Imports everything and prints every module's name and file. It runs where a top-level
 # `strategies` could be found, so that a single wrong import would show.

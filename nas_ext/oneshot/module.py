@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from nas_ext.architecture import Architecture
 from nas_ext.nni import BaseOneShotLightningModule, LightningModule
+from nas_ext.oneshot.hooks import adopt_hooks
 from nas_ext.oneshot.randomness import Randomness
 from nas_ext.oneshot.steps import call_step
 from nas_ext.oneshot.supernet import Supernet, batch_size
@@ -54,12 +54,7 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
             raise ValueError(
                 "training module must optimize automatically, got automatic_optimization=False"
             )
-        for name in _FORWARDED:
-            if is_overridden(name, training_module):
-                setattr(self, name, getattr(training_module, name))
-        if not is_overridden("validation_step", training_module):
-            # Lightning's own, which says that there is nothing to validate with
-            self.__dict__["validation_step"] = super().validation_step
+        adopt_hooks(self, training_module)
         self.supernet = supernet
         self.ranking: tuple[Ranked, ...] = ()
         self.seconds = 0.0
@@ -74,7 +69,7 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         self._asked: tuple[Architecture, ...] = ()
         self._fresh_schedulers: list[Any] = []
         self._fresh_groups: list[list[dict[str, Any]]] = []
-        self._began = 0.0
+        self._began: float | None = None
 
     @property
     def automatic_optimization(self) -> bool:
@@ -91,7 +86,7 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
             if not math.isfinite(steps) or steps < 1:
                 raise ValueError(
                     f"the trainer must end after a number of steps, got {steps}: "
-                    "set max_epochs or max_steps"
+                    "set max_steps, or max_epochs where the training loader has a length"
                 )
             self._search = self._make_search(int(steps))
             self._restore()
@@ -225,13 +220,17 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
                 stacklevel=2,
             )
         self.ranking = self.search.rank(self._candidates)
-        self.seconds += time.monotonic() - self._began
+        self.seconds, self._began = self._elapsed(), None
         super().on_train_end()
 
     def on_fit_end(self) -> None:
         if not self.ranking:  # went on from the last step: nothing to train, no on_train_end
             self.ranking = self.search.rank(self._candidates)
         super().on_fit_end()
+
+    def _elapsed(self) -> float:
+        running = 0.0 if self._began is None else time.monotonic() - self._began
+        return self.seconds + running
 
     # What a checkpoint keeps: numbers, strings, lists and dicts, so that it loads weights-only.
 
@@ -240,7 +239,7 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
             "phases": _lengths(self.search),
             "search": self.search.state_dict(),
             "asked": [list(architecture) for architecture in self._asked],
-            "seconds": self.seconds + time.monotonic() - self._began,
+            "seconds": self._elapsed(),
             "average_reward": self.average_reward,
             "trained": _rows(self.trained),
             "images": _rows(self.supernet.images),
@@ -293,48 +292,3 @@ def _show_search(bar: Any, module: SearchModule) -> None:
         return {**metrics, **shown(trainer, pl_module)}
 
     bar.get_metrics = get_metrics
-
-
-_FORWARDED = (
-    "backward",
-    "configure_callbacks",
-    "configure_gradient_clipping",
-    "configure_model",
-    "configure_sharded_model",
-    "lr_scheduler_step",
-    "on_after_batch_transfer",
-    "on_before_batch_transfer",
-    "on_before_optimizer_step",
-    "on_before_zero_grad",
-    "on_predict_batch_end",
-    "on_predict_batch_start",
-    "on_predict_end",
-    "on_predict_epoch_end",
-    "on_predict_epoch_start",
-    "on_predict_model_eval",
-    "on_predict_start",
-    "on_test_batch_end",
-    "on_test_batch_start",
-    "on_test_end",
-    "on_test_epoch_end",
-    "on_test_epoch_start",
-    "on_test_model_eval",
-    "on_test_model_train",
-    "on_test_start",
-    "on_validation_batch_end",
-    "on_validation_batch_start",
-    "on_validation_epoch_end",
-    "on_validation_epoch_start",
-    "on_validation_model_eval",
-    "on_validation_model_train",
-    "on_validation_model_zero_grad",
-    "optimizer_zero_grad",
-    "predict_step",
-    "prepare_data",
-    "test_step",
-    "transfer_batch_to_device",
-)
-"""The hooks that NNI's base module does not pass on to the user's.
-
-Only those that the user's module overrides are taken over: Lightning looks whether some are.
-"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from nas_ext.oneshot.spaces import search_space
 from nas_ext.oneshot.supernet import Supernet
 from nas_ext.results import Budget, RankedArchitecture, SearchResult, installed_versions
 from nas_ext.samplers import TreeSampler
-from nas_ext.search import Phase, Search, Setting
+from nas_ext.search import Draw, Phase, Search, Setting
 
 __all__ = ["SampledStrategy"]
 
@@ -108,11 +108,20 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         return super().mutate_evaluator(evaluator)
 
     def _renewed(self, seed: int) -> dict[str, Any]:
-        """Return the weights of the same model space, built and initialised anew."""
+        """Return the weights of the same model space, built and initialised anew.
+
+        Raises ValueError when the new space has parameters of the old one.
+        """
         model = self._mutated_model()
+        known = {id(parameter) for parameter in model.parameters()}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fresh: Any = type(model)(*model.trace_args, **model.trace_kwargs)
+        if any(id(parameter) in known for parameter in fresh.parameters()):
+            raise ValueError(
+                "model_space must build all its layers itself, so that they can start again: "
+                f"{type(model).__name__} was given some as arguments"
+            )
         return dict(super().mutate_model(fresh).state_dict())
 
     def _mutated_model(self) -> ModelSpace:
@@ -124,7 +133,7 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         training_module.set_model(self._mutated_model())
         rng = np.random.default_rng(self.seed)
         supernet = Supernet(
-            self.search_space,
+            self.searched_space,
             training_module,
             loader=self._validation_loader,
             reward=logged(self.reward) if isinstance(self.reward, str) else self.reward,
@@ -133,13 +142,16 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         )
 
         def make(steps: int) -> Search:
-            return Search(self.phases(steps), Setting(self.search_space, supernet, rng))
+            phases = self.phases(steps)
+            if any(phase.reinitialise for phase in phases):
+                self._renewed(0)  # what cannot be built anew says so before the first step
+            return Search(phases, Setting(self.searched_space, supernet, rng))
 
         return SearchModule(
             training_module,
             supernet,
             make,
-            candidates=self.candidates,
+            candidates=self.evaluated,
             randomness=self._randomness,
         )
 
@@ -165,6 +177,26 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         self._result = self._collect()
         if self.out is not None:
             self._result.save(Path(self.out) / "search.json")
+
+    # What a method that searches more than the user's architectures overrides.
+
+    @property
+    def searched_space(self) -> SearchSpace:
+        """Return the space that samplers draw from: the search space, or more than that."""
+        return self.search_space
+
+    def exported(self, architecture: Architecture) -> Architecture:
+        """Return the architecture of the search space in one of the searched space."""
+        return architecture
+
+    @property
+    def evaluated(self) -> int | None:
+        """Return how many candidates are ranked at the end, None for the whole searched space."""
+        return self.candidates
+
+    def weights_of(self, architecture: Architecture) -> ModelSpace:
+        """Return the supernet whose weights an architecture of the ranking goes out with."""
+        return self._mutated_model()
 
     # What was found.
 
@@ -202,7 +234,7 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
             raise ValueError(f"limit must be at least 1, got {limit}")
         for ranked in self.result.ranking[:limit]:
             given: Any = self.model_space
-            space = _Found(given.model_space, given.evaluator)
+            space = _Found(self.weights_of(ranked.architecture), given.evaluator)
             found = space.freeze(dict(ranked.sample))
             found.metrics.final = ranked.accuracy
             yield found
@@ -223,12 +255,18 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
                 "arguments": getattr(model, "arguments", None),
             },
             phases=tuple((phase.name, phase.steps) for phase in search.phases),
-            draws=tuple(search.draws),
-            ranking=tuple(self._line(module, r.architecture, r.accuracy) for r in module.ranking),
+            draws=tuple(self._draw(draw) for draw in search.draws),
+            ranking=tuple(
+                self._line(module, self.exported(r.architecture), r.accuracy)
+                for r in module.ranking
+            ),
             budget=self._budget(module),
             tree=None if tree is None else tree.state_dict(),
             versions=installed_versions(),
         )
+
+    def _draw(self, draw: Draw) -> Draw:
+        return replace(draw, architecture=self.exported(draw.architecture))
 
     def _line(
         self, module: SearchModule, architecture: Architecture, accuracy: float
@@ -249,7 +287,8 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         images = {a: 3 * n for a, n in module.trained.items()}
         for architecture, count in supernet.images.items():
             images[architecture] = images.get(architecture, 0) + count
-        costs = {a: _macs(self._mutated_model(), a, supernet.image_size) for a in images}
+        model, size = self._mutated_model(), supernet.image_size
+        costs = {a: _macs(model, self.exported(a), size) for a in images}
         known = [costs[a] for a in images]
         return Budget(
             steps=search.step,

@@ -1,7 +1,29 @@
 """Samplers: who is trained next, and what is learned from it."""
 
 from nas_ext.samplers.base import Sampler
+from nas_ext.samplers.boltzmann import BoltzmannSampler
+from nas_ext.samplers.communication import Broadcast, SharedValues
+from nas_ext.samplers.independent import IndependentSampler
+from nas_ext.samplers.mixture import MixtureSampler, TabularMixtureSampler
+from nas_ext.samplers.mixture_space import MixtureSpace
+from nas_ext.samplers.prototype import PrototypeSampler
+from nas_ext.samplers.strict_fair import StrictFairSampler
 from nas_ext.samplers.tree import TreeSampler
 from nas_ext.samplers.uniform import UniformSampler
+from nas_ext.samplers.weighted import WeightedSampler
 
-__all__ = ["Sampler", "TreeSampler", "UniformSampler"]
+__all__ = [
+    "BoltzmannSampler",
+    "Broadcast",
+    "IndependentSampler",
+    "MixtureSampler",
+    "MixtureSpace",
+    "PrototypeSampler",
+    "Sampler",
+    "SharedValues",
+    "StrictFairSampler",
+    "TabularMixtureSampler",
+    "TreeSampler",
+    "UniformSampler",
+    "WeightedSampler",
+]

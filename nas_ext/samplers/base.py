@@ -53,6 +53,10 @@ class Sampler(ABC):
             return tuple(self.space)
         return distinct(self.space.draw(self.rng) for _ in range(count))
 
+    def diagnostics(self) -> dict[str, float]:
+        """Return numbers that show whether the sampler does what is meant, by name, if any."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state as numbers, strings, lists and dicts."""
         return {"rng": self.rng.bit_generator.state, **self._state()}

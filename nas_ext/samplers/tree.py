@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from nas_ext.architecture import Architecture, SearchSpace
+from nas_ext.reward_shaping import RelativeReward
 from nas_ext.samplers.base import Sampler, distinct
+from nas_ext.samplers.communication import Communication
 from nas_ext.schedule import Schedule
 from nas_ext.tree import (
     Node,
@@ -16,6 +19,7 @@ from nas_ext.tree import (
     backup,
     descend,
     most_valued_leaf,
+    prefix_of,
     tree_from_state,
     unbiased,
 )
@@ -30,7 +34,9 @@ class TreeSampler(Sampler):
     the statistics of their paths are kept. (A uniform choice at each branch is not uniform: it
     gives a quarter of all draws to the worst pooling architecture.) Otherwise it is the
     temperature at each step. `initial` None takes the first reward as value, see `backup`.
-    `final_temperature` serves the draws of `candidates`. Section 3.2, Algorithm 3.1.
+    `final_temperature` serves the draws of `candidates`. `communication` lets nodes of a layer
+    tree share rewards, `relative` puts rewards against their running mean; both have state, and
+    a sampler that goes on with a tree goes on with them. Section 3.2, Algorithm 3.1.
     """
 
     def __init__(
@@ -45,6 +51,8 @@ class TreeSampler(Sampler):
         decay: float,
         initial: float | None = 1.0,
         unvisited: Unvisited = "force",
+        communication: Communication | None = None,
+        relative: RelativeReward | None = None,
     ) -> None:
         super().__init__(space, rng)
         if not 0.0 <= decay < 1.0:
@@ -53,6 +61,8 @@ class TreeSampler(Sampler):
             raise ValueError(f"exploration must not be negative, got {exploration}")
         if not final_temperature > 0.0:
             raise ValueError(f"final_temperature must be positive, got {final_temperature}")
+        if communication is not None:
+            prefix_of(tree.root)  # refuses a tree without levels
         self.tree = tree
         self.temperature = temperature
         self.final_temperature = final_temperature
@@ -60,6 +70,8 @@ class TreeSampler(Sampler):
         self.decay = decay
         self.initial = initial
         self.unvisited: Unvisited = unvisited
+        self.communication = communication
+        self.relative = relative
         self.step = 0
 
     def ask(self) -> tuple[Architecture, ...]:
@@ -73,13 +85,18 @@ class TreeSampler(Sampler):
                 exploration=self.exploration,
                 unvisited=self.unvisited,
                 initial=1.0 if self.initial is None else self.initial,
+                value=self.communication.value if self.communication else attrgetter("value"),
             )
             chosen = _architecture(leaf)
         self.step += 1
         return (chosen,)
 
     def _update(self, architecture: Architecture, reward: float) -> None:
-        backup(self.tree.leaf(architecture), reward, decay=self.decay, initial=self.initial)
+        leaf = self.tree.leaf(architecture)
+        shaped = reward if self.relative is None else self.relative(reward)
+        backup(leaf, shaped, decay=self.decay, initial=self.initial)
+        if self.communication is not None:
+            self.communication.spread(leaf, shaped)
 
     def candidates(self, count: int) -> tuple[Architecture, ...]:
         """Return the greedy visited leaf, then walks without exploration, without repetitions.
@@ -91,10 +108,12 @@ class TreeSampler(Sampler):
         knows nothing.
         """
         value = unbiased(decay=self.decay, initial=self.initial)
+        if self.communication is not None:
+            value = self.communication.final_value
         leaves = [most_valued_leaf(self.tree.root, value=value)]
         if self.space.size <= count:
-            every = map(self.tree.leaf, self.space)
-            leaves += [leaf for leaf in every if leaf.visits]
+            visited = [n for n in self.tree.nodes() if n.visits and n.architecture is not None]
+            leaves += sorted(visited, key=_architecture)
             return distinct(_architecture(leaf) for leaf in leaves)
         for _ in range(count - 1):
             leaf = descend(
@@ -109,11 +128,20 @@ class TreeSampler(Sampler):
         return distinct(_architecture(leaf) for leaf in leaves)
 
     def _state(self) -> dict[str, Any]:
-        return {"step": self.step, "tree": self.tree.state_dict()}
+        state: dict[str, Any] = {"step": self.step, "tree": self.tree.state_dict()}
+        if self.communication is not None:
+            state["communication"] = self.communication.state_dict()
+        if self.relative is not None:
+            state["relative"] = self.relative.state_dict()
+        return state
 
     def _load_state(self, state: dict[str, Any]) -> None:
         self.step = int(state["step"])
         self.tree = tree_from_state(self.space, state["tree"])
+        if self.communication is not None:
+            self.communication.load_state_dict(state["communication"], self.tree)
+        if self.relative is not None:
+            self.relative.load_state_dict(state["relative"])
 
 
 def _architecture(leaf: Node) -> Architecture:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from nas_ext.benchmarks import TABLES, Table, TabularEstimator, pooling_table, run
+from nas_ext.architecture import Architecture
+from nas_ext.benchmarks import (
+    TABLES,
+    Table,
+    TabularEstimator,
+    TooFewEvaluations,
+    pooling_table,
+    run,
+    steps_within,
+)
 from nas_ext.estimation import PerformanceEstimator
-from nas_ext.samplers import TreeSampler, UniformSampler
+from nas_ext.samplers import Sampler, TreeSampler, UniformSampler
 from nas_ext.schedule import linear
 from nas_ext.search import Phase, Setting
 from nas_ext.testing import FakeSupernet, small_space
@@ -132,6 +145,114 @@ def test_the_published_budget_finds_one_of_the_best() -> None:
     assert result.rank <= 18
 
 
+def test_a_run_names_ten_candidates_and_what_the_best_of_them_lack() -> None:
+    result = run([Phase("uniform", 400, uniform)], TABLE, seed=0)
+    assert len(set(result.ranking)) == len(result.ranking) == 10
+    assert result.ranking[0] == result.found
+    regrets = [TABLE.regret(a) for a in result.ranking]
+    assert result.regret == regrets[0]
+    assert result.regret_of_top5 == min(regrets[:5])
+    assert result.regret_of_top10 == min(regrets)
+    top = TABLE.top(10)
+    drawn = [d.architecture in top for d in result.search.draws]
+    assert result.draws_in_top10 == sum(drawn) / 400
+    assert result.in_top5 == (result.found in TABLE.top(5))
+
+
+def test_candidates_are_compared_on_the_whole_validation_set() -> None:
+    # With so many images the best of the candidates comes first, whatever the search saw.
+    phases = [Phase("uniform", 2000, uniform)]
+    result = run(phases, TABLE, candidates=36, validation_size=10**11)
+    assert [TABLE.ranks()[a] for a in result.ranking] == list(range(1, 11))
+
+
+def test_what_is_evaluated_at_the_beginning_of_a_phase_is_counted() -> None:
+    # 36 architectures on 3 batches, and one reward a step.
+    result = run(costly(100), TABLE)
+    assert result.evaluations == 100 + 36 * 3
+    assert steps_within(costly, TABLE, 500) == 500 - 36 * 3
+    assert run(costly(500 - 36 * 3), TABLE).evaluations == 500
+
+
+def test_the_whole_validation_set_counts_as_its_batches() -> None:
+    # 10,000 images are 39 batches of 256 and one of 16.
+    estimator = TabularEstimator(TABLE, np.random.default_rng(0))
+    estimator.accuracies([TABLE.best, TABLE.best])
+    assert estimator.evaluations == 2 * 40
+
+
+class Pairs(Sampler):
+    """Ask two architectures a step."""
+
+    def ask(self) -> tuple[Architecture, ...]:
+        return self.space.draw(self.rng), self.space.draw(self.rng)
+
+    def _update(self, architecture: Architecture, reward: float) -> None:
+        pass
+
+
+def test_a_method_that_trains_two_at_once_has_half_the_steps() -> None:
+    def phases(steps: int) -> list[Phase]:
+        return [Phase("pairs", steps, lambda s: Pairs(s.space, s.rng))]
+
+    assert steps_within(phases, TABLE, 300) == 150
+    assert steps_within(phases, TABLE, 301) == 150
+    assert run(phases(150), TABLE).evaluations == 300
+
+
+def test_an_ordinary_method_has_a_step_for_every_evaluation() -> None:
+    assert steps_within(mcts, TABLE, 200) == 200
+
+
+def test_a_method_that_spends_all_before_its_first_step_is_refused() -> None:
+    with pytest.raises(TooFewEvaluations, match=r"must be more than the 108 .* got 100"):
+        steps_within(costly, TABLE, 100)
+
+
+def uniform(setting: Setting) -> UniformSampler:
+    return UniformSampler(setting.space, setting.rng)
+
+
+def costly(steps: int) -> list[Phase]:
+    def build(setting: Setting) -> UniformSampler:
+        setting.estimator.accuracies(tuple(setting.space), batches=3)
+        return uniform(setting)
+
+    return [Phase("uniform", steps, build)]
+
+
+def supernets() -> list[dict[str, str]]:
+    """Read the accuracies of trained supernets, published with chapter 2, where they are."""
+    file = Path(os.environ.get("NAS_EXT_DATA", "")) / "pooling-resnet20-supernets.csv"
+    if not file.is_file():
+        pytest.skip("NAS_EXT_DATA names no folder with pooling-resnet20-supernets.csv")
+    with file.open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_table_is_the_published_baseline_column() -> None:
+    rows = supernets()
+    published = [float(row["baseline_avg"]) for row in rows]
+    assert [100 * TABLE.accuracies[a] for a in SPACE] == pytest.approx(published, abs=1e-9)
+    spread = [float(row["baseline_stdev"]) for row in rows]
+    assert [100 * TABLE.deviations[a] for a in SPACE] == pytest.approx(spread, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "accuracy"),
+    # Golden number 6: what each mixture of supernets holds best.
+    [("M1", "[4,2,4]", 83.71), ("M2", "[4,3,3]", 84.32), ("M4", "[5,2,3]", 84.83),
+     ("M8", "[5,2,3]", 85.66)],
+)  # fmt: skip
+def test_the_published_supernets_hold_the_published_one_best(
+    models: str, name: str, accuracy: float
+) -> None:
+    scores = dict(zip(SPACE, (float(row[f"{models}_avg"]) for row in supernets()), strict=True))
+    best = max(SPACE, key=lambda a: scores[a])
+    assert SPACE.describe(best) == name
+    assert scores[best] == pytest.approx(accuracy, abs=5e-3)
+
+
 def test_random_search_is_uniform_with_as_many_evaluations() -> None:
     phases = [Phase("uniform", 400, lambda s: UniformSampler(s.space, s.rng))]
     result = run(phases, TABLE, seed=0)
@@ -151,4 +272,8 @@ def test_tables_are_checked() -> None:
         Table("t", space, dict.fromkeys(space, 91.0), {}, "nobody")
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         TabularEstimator(TABLE, np.random.default_rng(0), batch_size=0)
-    assert set(TABLES) == {"pooling"}
+    with pytest.raises(ValueError, match="candidates must be at least 1, got 0"):
+        Table("t", space, dict.fromkeys(space, 0.5), {}, "nobody", candidates=0)
+    with pytest.raises(ValueError, match="params of table 't' must cover its space or be empty"):
+        Table("t", space, dict.fromkeys(space, 0.5), {}, "nobody", params={(0, 0, 0): 7})
+    assert set(TABLES) == {"pooling", "nasbench-macro"}

@@ -13,12 +13,13 @@ import torch
 from nni.nas.evaluator.pytorch import Classification
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment
+from nni.nas.nn.pytorch import LayerChoice
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from nas_ext.data import digits, loader
-from nas_ext.nni import Lightning, LightningModule, RawFormatModelSpace
+from nas_ext.nni import Lightning, LightningModule, ModelSpace, RawFormatModelSpace
 from nas_ext.oneshot import SearchExperiment, SupernetTraining, accuracy
 from nas_ext.results import SearchResult
 from nas_ext.spaces import PoolingResNet
@@ -245,6 +246,40 @@ def test_plain_torch_loaders_with_workers_serve_too(search: Make, val: Make) -> 
     result = search(MCTS(), val=torch_val).result
     one_process = search(MCTS(), val=val()).result
     assert result.draws == one_process.draws
+
+
+class Stream(IterableDataset[Any]):
+    """Rows without a length."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Any:
+        return iter([self.rows[index] for index in range(len(self.rows))])
+
+
+def test_a_training_set_without_a_length_serves_where_steps_are_given(
+    search: Make, train: Make
+) -> None:
+    stream = DataLoader(Stream(train().dataset), batch_size=8)
+    result = search(LearnedTree(), train=stream, max_steps=12, max_epochs=-1).result
+    assert result.budget.steps == 12
+    with pytest.raises(ValueError, match=r"must end after a number of steps.*loader has a length"):
+        search(LearnedTree(), train=stream, max_epochs=2)
+
+
+def test_labels_may_be_made_by_nni(search: Make) -> None:
+    class Prefixed(ModelSpace, label_prefix="own"):  # type: ignore[misc, call-arg]  # NNI has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = LayerChoice([nn.Linear(6, 4), nn.Linear(6, 4)])
+            self.two = LayerChoice([nn.Linear(4, 3), nn.Linear(4, 3)])
+
+        def forward(self, x: Tensor) -> Any:
+            return self.two(self.one(x))
+
+    done = search(LearnedTree(), space=Prefixed())
+    assert [choice.label for choice in done.search_space.choices] == ["own/1", "own/2"]
 
 
 def test_the_reward_may_be_a_metric_that_the_module_logs(search: Make) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from nni.nas.nn.pytorch import LayerChoice
+from torch import Tensor, nn
 
+from nas_ext.nni import ModelSpace
 from nas_ext.oneshot import SupernetTraining
 from nas_ext.strategies import MCTS, LearnedTree, Uniform
 
@@ -143,6 +145,29 @@ def test_a_new_start_leaves_the_global_random_generator_where_it_was(search: Mak
         search(LearnedTree(reinitialise=reinitialise), module=Random(), max_epochs=6)
         both.append(numbers[: FIRST + 4])  # rewards of the later ones draw alike, too
     assert both[0] == both[1]
+
+
+class Given(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """A space that gets one of its layers from outside."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.choice = LayerChoice([nn.Linear(4, 3), nn.Linear(4, 3)], label="layer")
+
+    def forward(self, x: Tensor) -> Any:
+        return self.choice(self.body(x))
+
+
+def test_layers_from_outside_are_refused_before_any_training_step(search: Make) -> None:
+    class Never(SupernetTraining):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            raise AssertionError("a training step ran before the error")
+
+    with pytest.raises(ValueError, match="Given was given some as arguments"):
+        search(LearnedTree(), space=Given(nn.Linear(6, 4)), module=Never())
+    kept = search(LearnedTree(reinitialise=False), space=Given(nn.Linear(6, 4)))
+    assert kept.result.budget.steps == 10
 
 
 def test_the_cosine_of_a_plain_fit_runs_to_its_end(trainer: Make, train: Make, tiny: Make) -> None:
