@@ -25,7 +25,7 @@ demo: install  ## search, retrain and report on a small data set; needs no netwo
 	$(BIN)/nas-ext demo --out runs/demo
 
 test: install  ## the core's tests without torch and NNI, then every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --core tests/core -q -x
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --core tests/core -q -x -n 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: install  ## style, import rules and types

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import inspect
 import json
 import subprocess
@@ -150,19 +152,54 @@ class SamplerContract:
         assert len(set(candidates)) == len(candidates)
         assert all(architecture in self.space for architecture in candidates)
 
-    def test_a_new_process_draws_the_same(self) -> None:
-        script = (
-            "import importlib.util, json, sys\n"
-            "spec = importlib.util.spec_from_file_location('contract', sys.argv[1])\n"
-            "module = importlib.util.module_from_spec(spec)\n"
-            "spec.loader.exec_module(module)\n"
-            "test = getattr(module, sys.argv[2])()\n"
-            "print(json.dumps(test.drive(test._sampler(11), 40)))\n"
-        )
-        arguments = [inspect.getfile(type(self)), type(self).__name__]
-        printed = subprocess.run(
-            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
-        ).stdout
-        drawn: list[Any] = json.loads(printed)
+    def test_another_process_draws_the_same(self) -> None:
+        drawn = _elsewhere().draws(inspect.getfile(type(self)), type(self).__name__)
         here = self.drive(self._sampler(11), 40)
         assert [tuple(tuple(a) for a in asked) for asked in drawn] == here
+
+
+class _Elsewhere:
+    """Another Python process, which runs contracts on request: one line of JSON each way.
+
+    It is started once and kept, since most of what it costs is its imports.
+    """
+
+    script = """
+import importlib.util, json, sys
+for line in sys.stdin:
+    file, name = json.loads(line)
+    spec = importlib.util.spec_from_file_location("contract", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    test = getattr(module, name)()
+    print(json.dumps(test.drive(test._sampler(11), 40)), flush=True)
+"""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", self.script]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End the process, and close its pipes."""
+        self.process.kill()
+        self.process.communicate()
+
+    def draws(self, file: str, name: str) -> list[Any]:
+        """Return what the sampler of a test class draws over there."""
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("the other process has no pipes")
+        self.process.stdin.write(json.dumps([file, name]) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            _elsewhere.cache_clear()
+            raise AssertionError(f"the other process ended with {self.process.wait()}")
+        drawn: list[Any] = json.loads(answer)
+        return drawn
+
+
+@functools.cache
+def _elsewhere() -> _Elsewhere:
+    return _Elsewhere()

@@ -125,13 +125,16 @@ class LayerTree(Tree):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(_LayerNode(space, ()))
         self.space = space
+        self._leaves: dict[Architecture, Node] = {}
 
     def leaf(self, architecture: Architecture) -> Node:
-        node = self.root
-        self.space.check(architecture)
-        for length in range(1, len(architecture) + 1):
-            node = _child(node, architecture[:length])
-        return node
+        known = self._leaves.get(architecture)
+        if known is None:
+            known = self.root
+            for length in range(1, len(self.space.check(architecture)) + 1):
+                known = _child(known, architecture[:length])
+            self._leaves[architecture] = known
+        return known
 
     def state_dict(self) -> dict[str, Any]:
         """Return the visited prefixes with their numbers; the rest of the tree follows."""
