@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_ext.architecture import Architecture
 
-__all__ = ["FloatArray", "PerformanceEstimator", "check_reward"]
+__all__ = ["FloatArray", "PerformanceEstimator", "ProxyEstimator", "ProxyName", "check_reward"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
+
+ProxyName: TypeAlias = Literal["synflow", "naswot", "grad-norm"]
+"""Scores that a network gets without training."""
 
 
 @runtime_checkable
@@ -42,6 +45,15 @@ class PerformanceEstimator(Protocol):
 
     def reinitialise(self) -> None:
         """Start the weights again from a fresh random state, where there are weights."""
+        ...
+
+
+@runtime_checkable
+class ProxyEstimator(Protocol):
+    """Score architectures without training them: what an estimator with a network may add."""
+
+    def proxy(self, name: ProxyName, architectures: Sequence[Architecture]) -> FloatArray:
+        """Return `[N]` scores, higher meaning better, and leave the weights as they are."""
         ...
 
 

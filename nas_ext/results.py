@@ -42,7 +42,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class RankedArchitecture:
-    """One line of a ranking: the architecture, its names, its validation accuracy, its cost."""
+    """One line of a ranking: the architecture, its names, its validation accuracy, its cost.
+
+    `extra` is what a method knows beside that, as JSON values: the supernet of a mixture.
+    """
 
     architecture: Architecture
     name: str
@@ -50,6 +53,7 @@ class RankedArchitecture:
     accuracy: float
     macs: int | None = None
     parameters: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class SearchResult:
     `space` has the name and arguments that rebuild the model space; `phases` the name and number
     of steps of each; `draws` one row per trained architecture: phase, step, architecture, reward
     (None where nobody asked); `ranking` is best first; `tree` the state of the last tree, if any;
-    `data` names the images and their digest.
+    `data` names the images and their digest; `diagnostics` has the numbers of the last sampler at
+    the end, by name. Results from before there were diagnostics and `extra` load without them.
     """
 
     strategy: str
@@ -73,6 +78,7 @@ class SearchResult:
     tree: Mapping[str, Any] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def best(self) -> RankedArchitecture:
@@ -114,8 +120,10 @@ class SearchResult:
                 "draws": tuple(Draw(p, s, known[a], reward) for p, s, a, reward in rows),
                 "ranking": tuple(RankedArchitecture(**line) for line in ranking),
                 "budget": Budget(**values["budget"]),
+                "diagnostics": dict(values.get("diagnostics", {})),
             }
-            return cls(**{f.name: changed.get(f.name, values[f.name]) for f in fields(cls)})
+            kept = {f.name: values[f.name] for f in fields(cls) if f.name not in changed}
+            return cls(**changed, **kept)
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"{source} must be a whole search result, got {error!r}") from error
 

@@ -8,6 +8,7 @@ from nas_ext.strategies.independent import Independent
 from nas_ext.strategies.iterative_mcts import IterativeMCTS
 from nas_ext.strategies.learned_tree import LearnedTree
 from nas_ext.strategies.mcts import MCTS
+from nas_ext.strategies.pada import PADA
 from nas_ext.strategies.prototype_density import PrototypeDensity
 from nas_ext.strategies.registry import STRATEGIES, StrategyEntry
 from nas_ext.strategies.resolution_darts import ResolutionDARTS
@@ -17,6 +18,7 @@ from nas_ext.strategies.uniform import Uniform
 __all__ = [
     "GAEA",
     "MCTS",
+    "PADA",
     "STRATEGIES",
     "BalancedMixture",
     "Boltzmann",

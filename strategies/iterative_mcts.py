@@ -65,6 +65,11 @@ class IterativeMCTS(TreeStrategy):
             raise ValueError(
                 f"rank_subset must lie in [2, {ENUMERABLE}] or be None, got {self.rank_subset}"
             )
+        if self.warm_up_sampling != "uniform":
+            raise ValueError(
+                "warm_up_sampling must be uniform, the trees of rankings have no warm-up, "
+                f"got {self.warm_up_sampling!r}"
+            )
         check_shares(self.shares, 2)
 
     def phases(self, steps: int) -> tuple[Phase, ...]:

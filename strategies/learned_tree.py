@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from nas_ext.architecture import ENUMERABLE
+from nas_ext.architecture import ENUMERABLE, Architecture
+from nas_ext.estimation import ProxyEstimator, ProxyName
 from nas_ext.samplers import UniformSampler
 from nas_ext.saved_tree import TreeSource, load_tree, read_tree
 from nas_ext.schedule import split
 from nas_ext.search import Phase, Setting
 from nas_ext.similarity import DISTANCES, encoding
 from nas_ext.strategies.tree_strategy import TreeStrategy, check_shares
-from nas_ext.tree import BinaryTree, Linkage, Tree, cluster_tree
+from nas_ext.tree import BinaryTree, Linkage, Tree, cluster_tree, rank_tree
 
 __all__ = ["LearnedTree"]
+
+ZERO_COST: tuple[ProxyName, ...] = get_args(ProxyName)
+KNOWN = (*DISTANCES, *ZERO_COST, "encoding")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,6 +41,13 @@ class LearnedTree(TreeStrategy):
     no network and serves tables. Divergences are symmetrised. Spaces up to
     `max_architectures`: all pairs are compared.
 
+    Zero-cost trees (ours, after an open direction of the thesis) are built before any training,
+    so that the first phase falls away and the others keep their proportion: with two `shares`,
+    for any distance, and always with the proxies "synflow", "naswot" and "grad-norm". A proxy is
+    no distance but a score from one batch, see `nas_ext.oneshot.proxies`: the tree of halves has
+    the better half of a node's architectures on its left, and `linkage` changes nothing. Weights
+    that nothing has trained go on, whatever `reinitialise` says.
+
     `tree` is a tree that was learned before, on other images perhaps: a file of `save_tree`, a
     search's folder or `search.json`, or what these hold. It is searched instead of a new one, so
     the first phase falls away and the others keep their proportion; `distance`, `linkage` and
@@ -51,18 +62,19 @@ class LearnedTree(TreeStrategy):
     average.
     """
 
-    distance: Literal["kl", "l2", "cross-entropy", "cosine", "encoding"] = "kl"
+    distance: Literal[
+        "kl", "l2", "cross-entropy", "cosine", "encoding", "synflow", "naswot", "grad-norm"
+    ] = "kl"
     linkage: Linkage = "average"
     reinitialise: bool = True
     max_architectures: int = ENUMERABLE
-    shares: tuple[float, float, float] = (0.40, 0.25, 0.35)
+    shares: tuple[float, float, float] | tuple[float, float] = (0.40, 0.25, 0.35)
     tree: TreeSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.distance not in (*DISTANCES, "encoding"):
-            known = [*DISTANCES, "encoding"]
-            raise ValueError(f"distance must be one of {known}, got {self.distance!r}")
+        if self.distance not in KNOWN:
+            raise ValueError(f"distance must be one of {list(KNOWN)}, got {self.distance!r}")
         if self.linkage not in ("average", "complete", "ward"):
             raise ValueError(f"linkage must be average, complete or ward, got {self.linkage!r}")
         if self.linkage == "ward" and self.distance not in ("l2", "encoding"):
@@ -71,7 +83,7 @@ class LearnedTree(TreeStrategy):
             )
         if self.max_architectures < 1:
             raise ValueError(f"max_architectures must be at least 1, got {self.max_architectures}")
-        check_shares(self.shares, 3)
+        check_shares(self.shares, 2 if len(self.shares) == 2 else 3)
         self._saved = None if self.tree is None else read_tree(self.tree)
         if self._saved is not None and self._saved["state"]["kind"] != "binary":
             raise ValueError("tree must be a learned one, got one of layers, which MCTS searches")
@@ -88,18 +100,26 @@ class LearnedTree(TreeStrategy):
         return values
 
     def phases(self, steps: int) -> tuple[Phase, ...]:
-        if self._saved is not None:
-            warm, search = split(steps, self.shares[1:])
-            return (
-                self.warm_up("tree warm-up", warm, self._reuse),
-                self.walks("search", search),
-            )
+        if self._saved is not None or self.zero_cost:
+            warm, search = split(steps, self.shares[-2:])
+            grow = self.learn if self._saved is None else self._reuse
+            return (self.warm_up("tree warm-up", warm, grow), self.walks("search", search))
         first, warm, search = split(steps, self.shares)
         return (
             Phase("uniform", first, self._uniform),
             self.warm_up("tree warm-up", warm, self.learn, reinitialise=self.reinitialise),
             self.walks("search", search),
         )
+
+    @property
+    def density_limit(self) -> int:
+        """Return the largest space that is compared, which the first phase checks."""
+        return self.max_architectures
+
+    @property
+    def zero_cost(self) -> bool:
+        """Say whether the tree is built before anything is trained."""
+        return self.distance in ZERO_COST or len(self.shares) == 2
 
     def _uniform(self, setting: Setting) -> UniformSampler:
         setting.space.check_enumerable(self.max_architectures)
@@ -108,12 +128,33 @@ class LearnedTree(TreeStrategy):
     def learn(self, setting: Setting) -> Tree:
         """Return the tree of what the architectures put out as the weights stand now."""
         architectures = setting.space.enumerate(self.max_architectures)
+        if self.distance in ZERO_COST:
+            return rank_tree(architectures, self._proxy_ranks(setting, architectures))
         if self.distance == "encoding":
             rows = np.stack([setting.space.encoding(a) for a in architectures])
             distances = encoding(rows)
         else:
             distances = DISTANCES[self.distance](setting.estimator.outputs(architectures))
         return cluster_tree(architectures, distances, method=self.linkage)
+
+    def _proxy_ranks(
+        self, setting: Setting, architectures: Sequence[Architecture]
+    ) -> Sequence[float]:
+        """Return the places of the scores among each other, from 0 for the worst."""
+        if not isinstance(setting.estimator, ProxyEstimator):
+            raise ValueError(
+                f"distance {self.distance!r} needs a network, "
+                f"{type(setting.estimator).__name__} has none: take 'encoding' for a table"
+            )
+        scores = setting.estimator.proxy(cast("ProxyName", self.distance), architectures)
+        if scores.shape != (len(architectures),) or np.isnan(scores).any():
+            raise ValueError(f"scores of {self.distance} must be {len(architectures)} numbers")
+        values, ranks = np.unique(scores, return_inverse=True)
+        if len(values) == 1 < len(architectures):
+            raise ValueError(
+                f"scores of {self.distance} must tell architectures apart, all are {values[0]}"
+            )
+        return [float(rank) for rank in ranks]
 
     def _reuse(self, setting: Setting) -> Tree:
         """Return the given tree without its statistics; ValueError when it does not fit."""

@@ -16,6 +16,7 @@ from nas_ext.strategies.independent import Independent
 from nas_ext.strategies.iterative_mcts import IterativeMCTS
 from nas_ext.strategies.learned_tree import LearnedTree
 from nas_ext.strategies.mcts import MCTS
+from nas_ext.strategies.pada import PADA
 from nas_ext.strategies.prototype_density import PrototypeDensity
 from nas_ext.strategies.resolution_darts import ResolutionDARTS
 from nas_ext.strategies.strict_fairness import StrictFairness
@@ -32,7 +33,7 @@ class StrategyEntry:
     """A strategy class with what a table of strategies says of it.
 
     `on_tables` are settings with which it runs against a table, which has no network outputs;
-    None says that it cannot: it has no sampler.
+    None says that it cannot, having no sampler, or would only draw uniformly there.
     """
 
     strategy: type[AnyStrategy]
@@ -63,7 +64,7 @@ STRATEGIES: Mapping[str, StrategyEntry] = MappingProxyType(
         ),
         "learned-tree": StrategyEntry(
             LearnedTree,
-            "Monte-Carlo tree search over a tree learned from the outputs",
+            "Monte-Carlo tree search over a tree learned from outputs, encodings or proxies",
             "chapter 3, section 3.6",
             "1 training pass; 1 validation batch in 60 % of the steps",
             f"up to {LearnedTree.max_architectures:,} architectures",
@@ -121,6 +122,14 @@ STRATEGIES: Mapping[str, StrategyEntry] = MappingProxyType(
             "chapter 4, section 4.2",
             "m training passes, m the most options of a choice",
             "free products and pooling spaces",
+        ),
+        "pada": StrategyEntry(
+            PADA,
+            "samples options by their gradients and training samples by their errors (PA&DA)",
+            "chapter 4, section 4.3",
+            "1 training pass",
+            "layer choices and pooling spaces; ranking the whole space needs an enumerable one",
+            None,
         ),
         "resolution-darts": StrategyEntry(
             ResolutionDARTS,

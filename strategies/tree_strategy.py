@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+import numpy as np
+
+from nas_ext.architecture import ENUMERABLE
+from nas_ext.estimation import FloatArray
 from nas_ext.oneshot import SampledStrategy
 from nas_ext.samplers import TreeSampler
+from nas_ext.samplers.weighted_tree import WeightedTreeSampler
 from nas_ext.schedule import Schedule, linear
 from nas_ext.search import Phase, Setting
 from nas_ext.tree import Tree, tree_from_state
@@ -16,6 +21,8 @@ from nas_ext.tree import Tree, tree_from_state
 __all__ = ["GrowTree", "TreeStrategy", "check_shares"]
 
 GrowTree: TypeAlias = Callable[[Setting], Tree]
+
+WARM_UP_DISTANCES = ("cosine", "l2", "kl", "cross-entropy", "gradient", "encoding")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -28,6 +35,13 @@ class TreeStrategy(SampledStrategy):
     takes the first reward. The `candidates` are the greedy visited leaf and walks without
     exploration at the final temperature, or every visited leaf of a space that is no larger.
     Sections 3.2 and 3.6.
+
+    `warm_up_sampling` "density" fills the tree with draws from the law of `DensityAware` instead
+    of uniform ones, at its scale, by the mean `warm_up_distance` to all others over
+    `warm_up_temperature`: rare architectures get more of the draws. The law is computed once, as
+    the weights stand when the phase is entered: those that a learned tree is built from, which
+    uniform training left, and untrained ones where the warm-up comes first. "encoding" needs no
+    network. For enumerable spaces; the combination is ours.
     """
 
     temperature: float = 0.02
@@ -35,10 +49,15 @@ class TreeStrategy(SampledStrategy):
     exploration: float = 0.5
     decay: float = 0.95
     initial_value: float | None = 1.0
+    warm_up_sampling: Literal["uniform", "density"] = "uniform"
+    warm_up_distance: Literal["cosine", "l2", "kl", "cross-entropy", "gradient", "encoding"] = (
+        "cosine"
+    )
+    warm_up_temperature: float = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("temperature", "final_temperature"):
+        for name in ("temperature", "final_temperature", "warm_up_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.final_temperature > self.temperature:
@@ -52,11 +71,20 @@ class TreeStrategy(SampledStrategy):
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
         if self.initial_value is not None and not 0 <= self.initial_value <= 1:
             raise ValueError(f"initial_value must lie in [0, 1] or be None: {self.initial_value}")
+        if self.warm_up_sampling not in ("uniform", "density"):
+            raise ValueError(
+                f"warm_up_sampling must be uniform or density, got {self.warm_up_sampling!r}"
+            )
+        if self.warm_up_distance not in WARM_UP_DISTANCES:
+            raise ValueError(
+                f"warm_up_distance must be one of {list(WARM_UP_DISTANCES)}, "
+                f"got {self.warm_up_distance!r}"
+            )
 
     def warm_up(
         self, name: str, steps: int, grow: GrowTree, *, reinitialise: bool = False
     ) -> Phase:
-        """Return the phase that draws uniformly and keeps the statistics of a new tree."""
+        """Return the phase that draws uniformly, or by density, and fills a new tree."""
         return Phase(name, steps, lambda s: self._sampler(s, grow, None), reinitialise)
 
     def walks(self, name: str, steps: int) -> Phase:
@@ -71,6 +99,17 @@ class TreeStrategy(SampledStrategy):
             tree = tree_from_state(setting.space, setting.restoring["tree"])
         else:
             tree = grow(setting)
+        if temperature is None and self.warm_up_sampling == "density":
+            return WeightedTreeSampler(
+                setting.space,
+                setting.rng,
+                probabilities=self._density_law(setting),
+                tree=tree,
+                final_temperature=self.final_temperature,
+                exploration=self.exploration,
+                decay=self.decay,
+                initial=self.initial_value,
+            )
         return TreeSampler(
             setting.space,
             setting.rng,
@@ -81,6 +120,24 @@ class TreeStrategy(SampledStrategy):
             decay=self.decay,
             initial=self.initial_value,
         )
+
+    def _density_law(self, setting: Setting) -> FloatArray:
+        """Return the probability of each architecture `[N]`, or the one that is restored."""
+        from nas_ext.strategies.density_aware import DensityAware  # here: it imports this file
+
+        if setting.restoring is not None:
+            return np.asarray(setting.restoring["probabilities"], dtype=np.float64)
+        made = DensityAware(
+            distance=self.warm_up_distance,
+            temperature=self.warm_up_temperature,
+            max_architectures=self.density_limit,
+        )
+        return made.law(setting)
+
+    @property
+    def density_limit(self) -> int:
+        """Return the largest space whose architectures are compared for a warm-up by density."""
+        return ENUMERABLE
 
 
 def check_shares(shares: Sequence[float], phases: int) -> None:

@@ -25,7 +25,7 @@ FOLDERS = {
 # What may import torch, NNI, Lightning or timm. Everything else is the core.
 OUTER = {
     *("__main__", "bench", "cli", "cli_views", "compare", "data"),
-    *("demo", "demo_report", "first_import", "nni", "oneshot", "plots"),
+    *("demo", "demo_report", "first_import", "latency", "nni", "oneshot", "plots"),
     *("random_oneshot", "report", "retrain", "run_trees", "runs", "second_stage"),
     *("shifting", "spaces", "strategies", "supernets"),
 }

@@ -522,7 +522,16 @@ class DifferentiableStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has 
             ranking=tuple(self._line(module, ranked) for ranked in module.ranking),
             budget=self._budget(module),
             versions=installed_versions(),
+            diagnostics=self._diagnostics(module),
         )
+
+    def _diagnostics(self, module: DifferentiableModule) -> dict[str, float]:
+        """Return mean and minimum over the choices of the largest weight: 1 is decided."""
+        largest = [float(max(row)) for row in module.architecture.probabilities()]
+        return {
+            "mean_largest_weight": float(np.mean(largest)),
+            "smallest_largest_weight": min(largest),
+        }
 
     def _macs(self, module: DifferentiableModule, architecture: tuple[int, ...]) -> int | None:
         closed_form = getattr(self._mutated_model(), "macs", None)
@@ -540,7 +549,13 @@ class DifferentiableStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has 
             accuracy=ranked.accuracy,
             macs=self._macs(module, ranked.architecture),
             parameters=None if count is None else int(count(ranked.architecture)),
+            extra={"weight": self._weight(module, ranked.architecture)},
         )
+
+    def _weight(self, module: DifferentiableModule, architecture: tuple[int, ...]) -> float:
+        """Return the product of the weights of an architecture's options."""
+        rows = module.architecture.probabilities()
+        return math.prod(float(row[k]) for row, k in zip(rows, architecture, strict=True))
 
     def _budget(self, module: DifferentiableModule) -> Budget:
         evaluated = [(self._macs(module, a), n) for a, n in module.supernet.images.items()]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from nas_ext.architecture import ENUMERABLE, Architecture, SearchSpace
+from nas_ext.cost_aware import Cost, constraint_of
 from nas_ext.nni import (
     BaseSuperNetModule,
     ModelSpace,
@@ -20,6 +21,7 @@ from nas_ext.nni import (
     RandomOneShot,
     RawFormatModelSpace,
 )
+from nas_ext.oneshot.costs import CostAwareSupernet
 from nas_ext.oneshot.module import SearchModule
 from nas_ext.oneshot.randomness import Randomness
 from nas_ext.oneshot.rewards import Reward, accuracy, logged
@@ -45,10 +47,18 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
     `export_top_models(k)` returns the k best of them. `reward` is a function of module and batch,
     or the name of a metric that the module's `validation_step` logs. `out` is a folder that
     receives `search.json` when the search ends.
+
+    A `cost`, "macs", "parameters" or a function of the user's architectures such as a
+    `LatencyTable`, discounts what samplers are told by (cost_target / cost)^cost_weight where it
+    is above the target: `SoftConstraint`. The final ranking stays one by accuracy, see
+    `nas_ext.pareto.front`.
     """
 
     seed: int = 0
     candidates: int | None = 50
+    cost: Cost | str | None = None
+    cost_target: float | None = None
+    cost_weight: float = 0.07
     reward: Reward | str = field(default=accuracy, repr=False)
     out: str | Path | None = field(default=None, repr=False)
 
@@ -60,6 +70,7 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
             raise ValueError(f"candidates must be at least 1, got {self.candidates}")
         if not (callable(self.reward) or (isinstance(self.reward, str) and self.reward)):
             raise ValueError(f"reward must be a function or a metric's name, got {self.reward!r}")
+        self._constraint = constraint_of(self.cost, self.cost_target, self.cost_weight)
         self._space: SearchSpace | None = None
         self._model: ModelSpace | None = None
         self._val_fn: Callable[[], Any] | None = None
@@ -132,14 +143,17 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
     def configure_oneshot_module(self, training_module: Any) -> SearchModule:
         training_module.set_model(self._mutated_model())
         rng = np.random.default_rng(self.seed)
-        supernet = Supernet(
-            self.searched_space,
-            training_module,
-            loader=self._validation_loader,
-            reward=logged(self.reward) if isinstance(self.reward, str) else self.reward,
-            renew=self._renewed,
-            rng=rng,
-        )
+        asked: dict[str, Any] = {
+            "loader": self._validation_loader,
+            "reward": logged(self.reward) if isinstance(self.reward, str) else self.reward,
+            "renew": self._renewed,
+            "rng": rng,
+        }
+        if self._constraint is None:
+            supernet = Supernet(self.searched_space, training_module, **asked)
+        else:
+            asked |= {"cost": self._cost, "constraint": self._constraint}
+            supernet = CostAwareSupernet(self.searched_space, training_module, **asked)
 
         def make(steps: int) -> Search:
             phases = self.phases(steps)
@@ -220,6 +234,8 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
         if not isinstance(self.reward, str):
             values["reward"] = getattr(self.reward, "__qualname__", repr(self.reward))
+        if callable(self.cost):
+            values["cost"] = getattr(self.cost, "__qualname__", repr(self.cost))
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     def list_models(
@@ -257,13 +273,40 @@ class SampledStrategy(OneShotStrategy):  # type: ignore[misc]  # NNI has no type
             phases=tuple((phase.name, phase.steps) for phase in search.phases),
             draws=tuple(self._draw(draw) for draw in search.draws),
             ranking=tuple(
-                self._line(module, self.exported(r.architecture), r.accuracy)
+                replace(
+                    self._line(module, self.exported(r.architecture), r.accuracy),
+                    extra=self._extra(r.architecture),
+                )
                 for r in module.ranking
             ),
             budget=self._budget(module),
             tree=None if tree is None else tree.state_dict(),
             versions=installed_versions(),
+            diagnostics=search.sampler.diagnostics(),
         )
+
+    def _extra(self, architecture: Architecture) -> dict[str, Any]:
+        """Return what an architecture of the searched space has beside the user's sample."""
+        own = self.search_space.decode(self.exported(architecture))
+        searched = self.searched_space.decode(architecture)
+        return {label: option for label, option in searched.items() if label not in own}
+
+    def _cost(self, architecture: Architecture) -> float:
+        """Return the cost of one in the searched space; ValueError where nobody knows it."""
+        own = self.exported(architecture)
+        if callable(self.cost):
+            return float(self.cost(own))
+        model, module = self._mutated_model(), self.oneshot_module
+        count = getattr(model, "parameter_count", None)
+        known = None if count is None else int(count(own))
+        if self.cost == "macs":
+            known = _macs(model, own, cast("SearchModule", module).supernet.image_size)
+        if known is None:
+            raise ValueError(
+                f"cost must be a function for {type(model).__name__}, which has no closed form "
+                f"for such inputs, got {self.cost!r}"
+            )
+        return float(known)
 
     def _draw(self, draw: Draw) -> Draw:
         return replace(draw, architecture=self.exported(draw.architecture))

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas_ext.architecture import Architecture, SearchSpace
-from nas_ext.estimation import FloatArray, check_reward
+from nas_ext.estimation import FloatArray, ProxyName, check_reward
 from nas_ext.nni import BaseSuperNetModule, LightningModule
 from nas_ext.oneshot.rewards import Reward
 
@@ -135,6 +135,17 @@ class Supernet:
                     raise ValueError(f"outputs must be [S, C], got {shape}")
                 rows.append(logits.float().cpu().numpy())
         return np.asarray(rows, dtype=np.float64)
+
+    def proxy(self, name: ProxyName, architectures: Sequence[Architecture]) -> FloatArray:
+        """Return `[N]` zero-cost scores, higher meaning better, of the weights as they stand.
+
+        The weights stay as they are, bit for bit. Raises ValueError for a name without a proxy.
+        """
+        from nas_ext.oneshot.proxies import PROXIES  # here: proxies are made of a supernet
+
+        if name not in PROXIES:
+            raise ValueError(f"name must be one of {list(PROXIES)}, got {name!r}")
+        return PROXIES[name](self, architectures)
 
     def reinitialise(self) -> None:
         """Give the model fresh weights, and tell the training loop to forget its momenta."""

@@ -6,12 +6,13 @@ state. Figures are 6.4 inches wide: at the 110 dots per inch of `to_png`, 704 pi
 
 from nas_ext.plots.drawing import save, to_png
 from nas_ext.plots.retraining import accuracy_against_macs, seeds, study_history
-from nas_ext.plots.searches import ranking, reward_curve, sampling_shares
+from nas_ext.plots.searches import pareto_front, ranking, reward_curve, sampling_shares
 from nas_ext.plots.trees import dendrogram
 
 __all__ = [
     "accuracy_against_macs",
     "dendrogram",
+    "pareto_front",
     "ranking",
     "reward_curve",
     "sampling_shares",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.compare import percent
 from nas_ext.estimation import FloatArray
+from nas_ext.pareto import front
 from nas_ext.plots.drawing import (
     BLUE,
     GREY,
@@ -34,7 +35,7 @@ from nas_ext.plots.drawing import (
     set_title,
     shorten,
 )
-from nas_ext.results import SearchResult
+from nas_ext.results import RankedArchitecture, SearchResult
 
 
 def sampling_shares(
@@ -146,6 +147,58 @@ def ranking(result: SearchResult, *, top: int = 20) -> Figure:
     note = f"; axis from {percent(start)}" if start else ""
     set_labels(axes, f"validation accuracy (%){note}", "")
     return figure
+
+
+def pareto_front(result: SearchResult) -> Figure:
+    """Show the ranking's accuracies over the macs of one image, and the front of the two.
+
+    Red dots are those that no other beats in both, see `nas_ext.pareto`. A name that would cover
+    another is left out. The accuracy axis does not start at 0 and says so. Raises ValueError for
+    an empty ranking and for one that does not know the macs of every architecture.
+    """
+    kept = front(result)
+    chosen = {line.architecture for line in kept}
+    others = [line for line in result.ranking if line.architecture not in chosen]
+    figure, axes = one_axes(4.2)
+    for lines, colour, order in ((others, BLUE, 2), (kept, RED, 3)):
+        macs, accuracies = _places(lines)
+        axes.scatter(macs, accuracies, s=26, color=colour, linewidths=0, alpha=0.85, zorder=order)
+    axes.step(*_places(kept), where="post", color=RED, linewidth=1.2, zorder=1)
+    axes.margins(x=0.16, y=0.1)
+    _name_corners(axes, kept)
+    axes.grid(color=PALE)
+    axes.set_axisbelow(True)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    count = f"{len(kept)} of {len(result.ranking):,}"
+    set_title(figure, f"Accuracy with shared weights against cost (red: {count}, not dominated)")
+    low = axes.get_ylim()[0]
+    note = f"; axis from {percent(low)}" if low > 0 else ""
+    set_labels(axes, "macs of one image (M)", f"validation accuracy (%){note}")
+    return figure
+
+
+def _places(lines: Sequence[RankedArchitecture]) -> tuple[list[float], list[float]]:
+    """Return macs in millions, and accuracies."""
+    return [(line.macs or 0) / 1e6 for line in lines], [line.accuracy for line in lines]
+
+
+def _name_corners(axes: Axes, kept: Sequence[RankedArchitecture]) -> None:
+    """Write names left of their dots: the most accurate, the cheapest, then what has room.
+
+    Sizes of texts are estimated: the axes are some 400 x 240 points.
+    """
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    taken: list[tuple[float, float, float]] = []
+    for line in (kept[-1], *kept[:-1]):
+        (macs,), (accuracy,) = _places([line])
+        name = shorten(line.name)
+        end, height = 400 * (macs - left) / (right - left), 240 * (accuracy - low) / (high - low)
+        start = end - 0.62 * SMALL * len(name)
+        if any(start < e and s < end and abs(height - h) < 1.3 * SMALL for s, e, h in taken):
+            continue
+        taken.append((start, end, height))
+        place: dict[str, Any] = {"textcoords": "offset points", "size": SMALL, "va": "bottom"}
+        axes.annotate(plain(name), (macs, accuracy), (-3, 3), ha="right", **place)
 
 
 def _shares(

@@ -34,8 +34,13 @@ def search_sections(result: SearchResult, *, space: SearchSpace | None = None) -
             "Mind where the axis starts."
         )
         sections.append(Figure("Ranking", plots.ranking(result), caption))
-    sections += [_ranking_table(result), *_course(result, space)]
-    sections += [_phases(result), _budget(result), _settings(result)]
+    sections += [_ranking_table(result), *_front(result), *_course(result, space)]
+    sections += [_phases(result), _budget(result)]
+    if result.diagnostics:
+        numbers = tuple((name, f"{value:,.4g}") for name, value in result.diagnostics.items())
+        note = "What the sampler of the last phase said of itself at the end."
+        sections.append(Table("Diagnostics", ("what", "value"), numbers, note))
+    sections.append(_settings(result))
     versions = tuple((name, str(value)) for name, value in result.versions.items())
     if versions:
         sections.append(Table("Versions", ("package", "version"), versions))
@@ -103,6 +108,20 @@ def _ranking_table(result: SearchResult) -> Table:
     return Table("Ranking in numbers", columns, rows, note)
 
 
+def _front(result: SearchResult) -> Iterator[Section]:
+    """Yield the figure of accuracy and macs where there is something to choose between."""
+    macs = {line.macs for line in result.ranking}
+    if None not in macs and len(macs) > 1:
+        yield Figure(
+            "Accuracy against cost",
+            plots.pareto_front(result),
+            "Red dots are the architectures that no other of the ranking beats in one of accuracy "
+            "and macs without losing in the other. Accuracies are those of the ranking, with "
+            f"shared weights, on {_validation_set(result)}: differences of a few images are "
+            "no reason to pay more macs. Mind where the axis starts.",
+        )
+
+
 def _course(result: SearchResult, space: SearchSpace | None) -> Iterator[Section]:
     """Yield the figures of the search's course that the result has the numbers for."""
     if result.draws:
@@ -117,7 +136,8 @@ def _course(result: SearchResult, space: SearchSpace | None) -> Iterator[Section
             "Rewards",
             plots.reward_curve(result),
             "Each reward is the share right of one validation batch, for the architecture just "
-            "trained. The average follows both the weights and the choice of architectures.",
+            "trained. The average follows both the weights and the choice of architectures."
+            + _discount(result.settings),
         )
     if result.tree is not None and result.tree.get("kind") == "binary":
         yield Figure(
@@ -126,6 +146,16 @@ def _course(result: SearchResult, space: SearchSpace | None) -> Iterator[Section
             "Architectures that join further to the right were more alike when the tree was "
             "built. Mean rewards of architectures drawn late profit from weights trained longer.",
         )
+
+
+def _discount(settings: Mapping[str, Any]) -> str:
+    """Say that rewards were discounted, where they were."""
+    if settings.get("cost") is None:
+        return ""
+    return (
+        f" Where its cost ({settings['cost']}) is above {settings['cost_target']:,g}, a reward is "
+        f"multiplied by (target / cost)^{settings['cost_weight']:g}."
+    )
 
 
 def _phases(result: SearchResult) -> Table:

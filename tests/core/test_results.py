@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,20 @@ def test_draws_are_counted_by_phase_and_name() -> None:
 def test_versions_name_what_shapes_a_result() -> None:
     versions = installed_versions()
     assert {"python", "nas-ext", "numpy", "torch", "nni"} <= set(versions)
+
+
+def test_a_result_from_before_there_were_diagnostics_and_extra_loads_without_them() -> None:
+    values = json.loads(json.dumps(result().to_json()))
+    del values["diagnostics"]
+    for line in values["ranking"]:
+        del line["extra"]
+    assert SearchResult.from_json(values) == result()
+
+
+def test_diagnostics_and_extra_survive_the_disk(tmp_path: Path) -> None:
+    line = replace(result().best, extra={"supernet": 2})
+    told = replace(result(), ranking=(line,), diagnostics={"perplexity": 0.5})
+    told.save(tmp_path / "search.json")
+    loaded = SearchResult.load(tmp_path)
+    assert loaded == told
+    assert (loaded.best.extra, loaded.diagnostics) == ({"supernet": 2}, {"perplexity": 0.5})

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 from numpy.typing import NDArray
 
 from nas_ext import plots
@@ -48,6 +52,10 @@ def dots(axes: Axes) -> list[tuple[float, float]]:
 
 def dashed(axes: Axes) -> list[float]:
     return [float(np.asarray(line.get_xdata())[0]) for line in axes.lines if line.is_dashed()]
+
+
+def remarks(axes: Axes) -> list[Annotation]:
+    return [text for text in axes.texts if isinstance(text, Annotation)]
 
 
 def bars(axes: Axes) -> list[Rectangle]:
@@ -195,3 +203,48 @@ def test_accuracies_of_zero_can_be_ranked(one: SearchResult) -> None:
     assert axes.texts[0].get_text() == "0.0 %"
     assert axes.get_xlabel() == "validation accuracy (%)"
     assert axes.get_xlim()[0] == 0.0 < axes.get_xlim()[1]
+
+
+def test_the_front_has_a_dot_for_each_architecture_and_stairs_through_what_none_beats(
+    whole: SearchResult,
+) -> None:
+    axes = plots.pareto_front(whole).axes[0]
+    places = sorted((line.macs, line.accuracy) for line in whole.ranking if line.macs is not None)
+    shown = np.array(sorted(dots(axes)))
+    assert len(shown) == 36
+    np.testing.assert_allclose(shown, np.array(places) / [1e6, 1])
+    # The definition, over all pairs: nobody is as accurate for less, or more so for as much.
+    kept = {
+        (cost, accuracy)
+        for cost, accuracy in places
+        if not any(c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in places)
+    }
+    named = [t.get_text() for t in remarks(axes)]
+    assert {(round(t.xy[0] * 1e6), t.xy[1]) for t in remarks(axes)} < kept
+    cheapest = min((line.macs or 0, -line.accuracy, line.name) for line in whole.ranking)[2]
+    assert named[:2] == [whole.best.name, cheapest]
+    (stairs,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    np.testing.assert_allclose(np.asarray(stairs.get_ydata()), sorted(a for _, a in kept))
+    assert axes.get_xlabel() == "macs of one image (M)"
+    assert axes.get_ylabel().startswith("validation accuracy (%); axis from ")
+
+
+def test_the_front_of_one_architecture_is_itself(one: SearchResult) -> None:
+    line = replace(one.ranking[0], macs=12_300_000)
+    axes = plots.pareto_front(replace(one, ranking=(line,))).axes[0]
+    assert dots(axes) == [(12.3, 0.75)]
+    assert [t.get_text() for t in remarks(axes)] == [line.name]
+
+
+def test_a_front_without_macs_is_refused(one: SearchResult) -> None:
+    with pytest.raises(ValueError, match="ranking must know the macs of every architecture"):
+        plots.pareto_front(one)
+
+
+def test_names_on_the_front_do_not_cover_each_other(whole: SearchResult) -> None:
+    figure = plots.pareto_front(whole)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [t.get_window_extent(canvas.get_renderer()) for t in remarks(figure.axes[0])]
+    assert len(boxes) > 4
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))

@@ -110,3 +110,40 @@ def test_a_long_ranking_is_cut_and_says_so(without_tree: SearchResult) -> None:
 def test_a_result_without_ranking_is_refused(without_tree: SearchResult) -> None:
     with pytest.raises(ValueError, match="ranking of the result must not be empty"):
         search_sections(replace(without_tree, ranking=()))
+
+
+def test_accuracy_stands_against_cost_where_there_is_a_choice(
+    without_tree: SearchResult, texts: Texts
+) -> None:
+    priced = tuple(
+        replace(line, macs=1_000_000 * (18 - place))
+        for place, line in enumerate(without_tree.ranking)
+    )
+    sections = search_sections(replace(without_tree, ranking=priced))
+    assert headings(sections)[:4] == [
+        "What was found",
+        "Ranking",
+        "Ranking in numbers",
+        "Accuracy against cost",
+    ]
+    assert "differences of a few images are no reason to pay more macs" in texts(sections)
+    alike = tuple(replace(line, macs=1_000_000) for line in without_tree.ranking)
+    for ranking in (alike, without_tree.ranking):  # one cost for all; unknown but for the first
+        found = headings(search_sections(replace(without_tree, ranking=ranking)))
+        assert "Accuracy against cost" not in found
+
+
+def test_discounted_rewards_are_said_to_be_so(searched: SearchResult, texts: Texts) -> None:
+    assert "multiplied by" not in texts(search_sections(searched))
+    discounted = {"cost": "macs", "cost_target": 5e6, "cost_weight": 0.07}
+    said = texts(search_sections(replace(searched, settings=discounted)))
+    assert (
+        "Where its cost (macs) is above 5e+06, a reward is multiplied by (target / cost)^0.07."
+    ) in said
+
+
+def test_diagnostics_have_a_table_where_there_are_some(searched: SearchResult, read: Read) -> None:
+    told = replace(searched, diagnostics={"perplexity": 0.51234})
+    sections = search_sections(told)
+    assert "Diagnostics" in headings(sections)
+    assert read(render("Title", sections)).row("perplexity") == ["perplexity", "0.5123"]
