@@ -39,8 +39,10 @@ format: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## run the speed scripts of perf/ one after the other
-	@set -e; for script in perf/[!_]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: install  ## run the speed scripts of perf/ one after the other; results in runs/bench/
+	@mkdir -p runs/bench; missed=; for script in perf/[!_]*.py; do name=$$(basename "$$script" .py); \
+		NAS_EXT_BENCH=runs/bench $(BIN)/python -W ignore -m "perf.$$name" || missed="$$missed $$name"; \
+	done; if [ -n "$$missed" ]; then echo "missed:$$missed"; exit 1; fi
 
 clean:  ## remove what building, testing and linting leave; keeps .venv and runs
 	rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis .import_linter_cache \

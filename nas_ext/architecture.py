@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -202,6 +203,12 @@ class SearchSpace:
                 f"it must have at most {limit:,} to be enumerated"
             )
 
+    def check_states(self, limit: int) -> None:
+        """Raise ValueError when the rule has more than `limit` states to sum over.
+
+        Rules of structure have few; that of a `BudgetedSpace` has one for every cost on the way.
+        """
+
     def index(self, architecture: Architecture) -> int:
         """Return the place of an architecture in the order, from 0."""
         self.check(architecture)
@@ -258,6 +265,33 @@ class SearchSpace:
     def describe(self, architecture: Architecture) -> str:
         """Return the short name that people use for the architecture."""
         return "-".join(str(value) for value in self.decode(architecture).values())
+
+    def from_code(self, code: str) -> Architecture:
+        """Return the architecture that a space's own short text names: here `describe`'s.
+
+        Raises ValueError when it names none.
+        """
+        options = ("|".join(re.escape(str(o)) for o in choice.options) for choice in self.choices)
+        found = re.fullmatch("-".join(f"({texts})" for texts in options), code)
+        if found is None:
+            first = self.describe(self.at(0))
+            raise ValueError(
+                f"code must be one of space {self.name!r}, like {first!r}, got {code!r}"
+            )
+        texts = zip(self.choices, found.groups(), strict=True)
+        return self.check(tuple([*map(str, c.options)].index(text) for c, text in texts))
+
+    def parse(self, written: str | Sequence[int] | Sample) -> Architecture:
+        """Return the architecture as people write it: a text, option indices or a sample.
+
+        A text is what `describe` gives, or a code; spaces add what else is usual for them. Raises
+        ValueError for what names no architecture.
+        """
+        if isinstance(written, str):
+            return self.from_code(written.strip())
+        if isinstance(written, Mapping):
+            return self.encode(written)
+        return self.check(tuple(written))
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Return the one encoding that stands for all encodings of the same network.

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nas_ext.architecture import Architecture
 from nas_ext.benchmarks import (
     BASELINES,
+    FROM_FILES,
+    SHIPPED,
     TABLES,
     Table,
     TableRun,
     TooFewEvaluations,
-    nasbench_macro_table,
     run,
     steps_within,
 )
-from nas_ext.compare import (
-    Interval,
-    mean_interval,
-    rank_correlation,
-    rank_correlation_interval,
-    share_interval,
-)
+from nas_ext.compare import Interval, mean_interval, share_interval
+from nas_ext.references import Ceiling, interval_values, noise_ceiling, references
 from nas_ext.search import Phase
 from nas_ext.strategies.registry import STRATEGIES, create
 
@@ -38,8 +29,6 @@ BESIDE = ("uniform", "mcts")
 """Stand beside every single strategy: random draws, and the default tree."""
 
 ALL = "all"
-
-SIMULATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,7 @@ class TableScore:
 
     def to_json(self) -> dict[str, Any]:
         """Return the score as JSON values: shares as shares, one row a seed."""
-        means = {name: _interval(value) for name, value in self.means.items()}
+        means = {name: interval_values(value) for name, value in self.means.items()}
         rows = [
             {
                 "seed": r.seed,
@@ -103,31 +92,18 @@ class Bench:
     skipped: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Ceiling:
-    """Say how well one training of every network ranks them as another training does.
-
-    `tau` is Kendall's tau-b between two training seeds, over distinct networks: nobody who sees
-    one seed can be expected to rank another better. `simulated` says that the seeds are not
-    published, and that tau is the mean over normal draws with the published deviations.
-    """
-
-    tau: float
-    simulated: bool
-
-
 def table(name: str, data: str | Path | None = None) -> Table:
     """Return a table by name; ValueError for an unknown one, naming those that exist.
 
     `data` is the file, or its folder, of a table that is not shipped; else NAS_EXT_DATA names it.
     """
-    if name not in TABLES:
+    if name in FROM_FILES:
+        return FROM_FILES[name](data)
+    if name not in SHIPPED:
         raise ValueError(f"table must be one of {sorted(TABLES)}, got {name!r}")
-    if data is None:
-        return TABLES[name]()
-    if name != "nasbench-macro":
+    if data is not None:
         raise ValueError(f"data must not be given for table {name!r}, which is shipped: {data}")
-    return nasbench_macro_table(data)
+    return SHIPPED[name]()
 
 
 def bench(
@@ -198,81 +174,7 @@ class _NeedsNetwork(ValueError):
 def _on_table(name: str, settings: Mapping[str, Any]) -> Any:
     """Return a strategy with its settings for tables; those given come first."""
     entry = STRATEGIES.get(name)
-    if entry is not None and entry.on_tables is None:
-        raise _NeedsNetwork(f"{name} trains a network's weights and cannot run on a table")
-    preset = {} if entry is None or entry.on_tables is None else entry.on_tables
+    if entry is not None and entry.not_on_tables is not None:
+        raise _NeedsNetwork(f"{name} cannot run on a table: it {entry.not_on_tables}")
+    preset = {} if entry is None else entry.on_tables
     return create(name, **{**preset, **settings})
-
-
-def _interval(value: Interval) -> dict[str, float]:
-    return {"mean": value.mean, "low": value.low, "high": value.high, "n": value.n}
-
-
-def references(truth: Table) -> dict[str, dict[str, Any]]:
-    """Return what needs no search: a random choice, the most macs or parameters, and the best.
-
-    The random choice is the expectation over networks, ranked lists drawn without replacement.
-    A cost that all networks share is left out. `tau` is Kendall's tau-b of the cost with the
-    accuracy over distinct networks, with the bootstrap interval over networks.
-    """
-    known: dict[str, dict[str, Any]] = {"random choice": _random_choice(truth)}
-    accuracies = [truth.accuracies[a] for a in truth.networks]
-    for label, costs in (("most macs", truth.macs), ("most parameters", truth.params)):
-        values = [float(costs[a]) for a in truth.networks] if costs else []
-        if len(set(values)) > 1:
-            ranked = sorted(truth.networks, key=lambda a: -costs[a])
-            tau = rank_correlation_interval(values, accuracies, resamples=500)
-            known[label] = {**_ranked(truth, ranked), "tau": _interval(tau)}
-    return {**known, "best": _ranked(truth, sorted(truth.networks, key=truth.regret))}
-
-
-def _ranked(truth: Table, ranking: Sequence[Architecture]) -> dict[str, Any]:
-    found = ranking[0]
-    rank = truth.ranks()[found]
-    return {
-        "found": truth.space.describe(found),
-        "accuracy": truth.accuracies[found],
-        "regret": truth.regret(found),
-        "regret_of_top5": min(map(truth.regret, ranking[:5])),
-        "regret_of_top10": min(map(truth.regret, ranking[:10])),
-        "rank": rank,
-        "found_in_top5": float(rank <= 5),
-    }
-
-
-def _random_choice(truth: Table) -> dict[str, Any]:
-    """Return expectations: E[max of k] sums a_(i) C(i-1, k-1) / C(n, k) over ascending a."""
-    ascending = sorted(truth.accuracies[a] for a in truth.networks)
-    n, best = len(ascending), ascending[-1]
-
-    def regret(k: int) -> float:
-        k = min(k, n)
-        weights = (math.comb(i, k - 1) / math.comb(n, k) for i in range(n))
-        return best - math.fsum(a * w for a, w in zip(ascending, weights, strict=True))
-
-    ranks = [truth.ranks()[a] for a in truth.networks]
-    return {
-        "found": None,
-        "accuracy": best - regret(1),
-        "regret": regret(1),
-        "regret_of_top5": regret(5),
-        "regret_of_top10": regret(10),
-        "rank": math.fsum(ranks) / n,
-        "found_in_top5": sum(rank <= 5 for rank in ranks) / n,
-    }
-
-
-def noise_ceiling(truth: Table) -> Ceiling | None:
-    """Return the mean tau between two training seeds; None when nothing is known of them."""
-    if truth.seeds:
-        columns = list(zip(*(truth.seeds[a] for a in truth.networks), strict=True))
-        taus = [rank_correlation(one, two) for one, two in combinations(columns, 2)]
-        return Ceiling(math.fsum(taus) / len(taus), simulated=False) if taus else None
-    if not truth.deviations:
-        return None
-    means = np.asarray([truth.accuracies[a] for a in truth.networks])
-    spread = np.asarray([truth.deviations[a] for a in truth.networks])
-    rng = np.random.default_rng(0)
-    seeds = rng.normal(means, spread, size=(SIMULATIONS, 2, len(means)))
-    taus = [rank_correlation(one.tolist(), two.tolist()) for one, two in seeds]
-    return Ceiling(math.fsum(taus) / len(taus), simulated=True)

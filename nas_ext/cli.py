@@ -14,7 +14,9 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
+from nas_ext import cli_compare, cli_export, cli_fit, cli_latency, cli_retrain, cli_spaces
 from nas_ext.cli_views import register
+from nas_ext.setting_pairs import settings_from
 
 app = typer.Typer(
     name="nas-ext",
@@ -51,21 +53,6 @@ def reported(command: Command) -> Command:
             raise typer.Exit(2) from error
 
     return cast(Command, run)
-
-
-def settings_from(pairs: list[str]) -> dict[str, Any]:
-    """Return `["a=1", "b=x"]` as `{"a": 1, "b": "x"}`: values are JSON where they parse."""
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"--set must be NAME=VALUE, got {pair!r}")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        settings[name.replace("-", "_")] = tuple(value) if isinstance(value, list) else value
-    return settings
 
 
 def emit(values: Any) -> None:
@@ -145,6 +132,9 @@ def search(
     space_set: Annotated[
         list[str] | None, typer.Option(help="An argument of the space, such as width=8.")
     ] = None,
+    macs: Annotated[
+        str | None, typer.Option(help="Keep to architectures of LOW:HIGH macs, as 277.2M:280M.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -154,6 +144,7 @@ def search(
     Example: nas-ext search --data photos --space pooling-resnet20 --strategy learned-tree --steps
     5000 --out runs/photos
     """
+    from nas_ext.cli_spaces import window
     from nas_ext.data import load
     from nas_ext.report import write_search_report
     from nas_ext.runs import Training, search_images
@@ -170,7 +161,8 @@ def search(
         device=device,
         progress=not as_json,
     )
-    source = data if data == "digits" else str(Path(data).resolve())
+    source = str(Path(data).resolve()) if os.path.isdir(data) else data
+    limit = {} if macs is None else {"macs": window(macs), "image_size": images.image_size}
     result = search_images(
         method,
         space,
@@ -178,7 +170,7 @@ def search(
         out=out,
         training=training,
         data_source={"source": source, "seed": seed, "image_size": image_size},
-        arguments=settings_from(space_set or []),
+        arguments={**settings_from(space_set or []), **limit},
     )
     report = write_search_report(out)
     if as_json:
@@ -201,78 +193,13 @@ def _print_ranking(result: Any) -> None:
 
 @app.command()
 @reported
-def retrain(
-    run: Annotated[Path, typer.Argument(help="Folder of a search.")],
-    top: Annotated[int, typer.Option(min=1, help="Retrain the best so many.")] = 1,
-    trials: Annotated[int, typer.Option(min=1, help="Optuna trials for each.")] = 20,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every training.")] = 30,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    seeds: Annotated[int, typer.Option(min=2, help="Final trainings, tested once each.")] = 3,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each study.")] = None,
-    data: Annotated[str | None, typer.Option(help="Where the images are now.")] = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Tune how the found architecture is trained (Optuna), train it anew, test it once.
-
-    Goes on with the search in RUN; the same command again continues an interrupted study. The
-    study is an ordinary Optuna journal: RUN/retrain/NAME/study.log.
-    """
-    from nas_ext.report import write_search_report
-    from nas_ext.results import SearchResult
-    from nas_ext.runs import data_of, retrain_images
-
-    result = SearchResult.load(run)
-    images = data_of(result, source=data)
-    tested = [
-        retrain_images(
-            result,
-            found,
-            images,
-            out=run,
-            epochs=epochs,
-            batch_size=batch_size,
-            trials=trials,
-            seeds=seeds,
-            seed=seed,
-            timeout=timeout,
-            device="cuda" if device == "gpu" else "cpu" if device == "auto" else device,
-        )
-        for found in result.ranking[:top]
-    ]
-    report = write_search_report(run)
-    if as_json:
-        emit([_retrained(r) for r in tested])
-        return
-    for line in map(_retrained, tested):
-        screen.print(
-            f"{line['name']}: test accuracy {100 * line['test_accuracy']:.2f} % "
-            f"+- {100 * line['half_width']:.2f} (n = {seeds} seeds, 95 %), "
-            f"recipe of trial {line['trial']}",
-            markup=False,
-            highlight=False,
-        )
-    screen.print(f"Report: {report}", markup=False, highlight=False)
-
-
-def _retrained(retrained: Any) -> dict[str, Any]:
-    final = retrained.final
-    return {
-        "name": retrained.name,
-        "test_accuracy": final.mean,
-        "half_width": final.half_width,
-        "accuracies": list(final.accuracies),
-        "trial": final.trial,
-        "recipe": final.recipe.to_json(),
-        "folder": str(retrained.folder),
-    }
-
-
-@app.command()
-@reported
 def bench(
-    table: Annotated[str, typer.Argument(help="pooling, or nasbench-macro with its file.")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="pooling or mini-pooling; nasbench-macro or nasbench201-cifar10 with its file."
+        ),
+    ],
     strategy: Annotated[
         str, typer.Option(help="See `nas-ext strategies`; all runs every one.")
     ] = "learned-tree",
@@ -403,29 +330,13 @@ def strategies(as_json: Json = False) -> None:
     screen.print(grid)
 
 
-@app.command()
-@reported
-def spaces(as_json: Json = False) -> None:
-    """List the model spaces with their sizes and arguments."""
-    from nas_ext.spaces.registry import describe
-
-    listed = describe()
-    if as_json:
-        emit(listed)
-        return
-    grid = Grid(title="Spaces", title_justify="left", show_lines=True)
-    for heading in ("name", "what it is", "architectures", "arguments", "source", "status"):
-        grid.add_column(heading)
-    for line in listed:
-        size = "" if line["size"] is None else f"{line['size']:,}"
-        arguments = ", ".join(line["arguments"])
-        grid.add_row(
-            line["name"], line["summary"], size, arguments, line["source"], line["status"]
-        )
-    screen.print(grid)
-
-
 register(app, reported)
+cli_spaces.register(app, reported)
+cli_latency.register(app, reported)
+cli_export.register(app, reported)
+cli_retrain.register(app, reported)
+cli_fit.register(app, reported)
+cli_compare.register(app, reported)
 
 
 def main() -> None:

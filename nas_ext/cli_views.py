@@ -40,6 +40,7 @@ def select(
     batch_size: Annotated[int, typer.Option(min=1, help="Training batch of shifting.")] = 150,
     data: Annotated[str | None, typer.Option(help="Where the images are now.")] = None,
     device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=1, help="Processes, for exhaustive and random.")] = 1,
     front: Annotated[
         bool, typer.Option("--front", help="Only what none beats in both accuracy and cost.")
     ] = False,
@@ -72,6 +73,7 @@ def select(
         source=data,
         batch_size=batch_size,
         device="cuda" if device == "gpu" else device,
+        workers=workers,
     )
     if front:
         _front(run, found.ranking, cost, device=device, as_json=as_json)

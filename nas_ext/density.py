@@ -181,12 +181,17 @@ def _centred_squares(
 ) -> FloatArray:
     """Return `[N, B]` |x_a - m|^2 of the scaled rows."""
     own = []
+    room = np.empty(0)
     for piece, inverse in zip(_pieces(rows), lengths, strict=True):
         squares = np.empty(inverse.shape)
+        if room.dtype != piece.dtype or room.size < piece.size:
+            room = np.empty(piece.size, dtype=piece.dtype)
         for b, block in enumerate(blocks):
-            part = piece[:, block] * inverse[:, b, None].astype(piece.dtype)
-            part -= means[b].astype(part.dtype)
-            squares[:, b] = np.vecdot(part, part)
+            part = piece[:, block]
+            centred = room[: part.size].reshape(part.shape)
+            np.multiply(part, inverse[:, b, None].astype(piece.dtype), out=centred)
+            centred -= means[b].astype(piece.dtype)
+            squares[:, b] = np.vecdot(centred, centred)
         own.append(squares)
     return np.concatenate(own)
 

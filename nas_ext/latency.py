@@ -19,7 +19,15 @@ from nas_ext.files import read_json, write_json
 from nas_ext.results import SearchResult
 from nas_ext.spaces import Space, create
 
-__all__ = ["FORMAT", "LatencyTable", "Measurement", "Timing", "latencies", "measure"]
+__all__ = [
+    "FORMAT",
+    "LatencyTable",
+    "Measurement",
+    "Timing",
+    "latencies",
+    "latency_table",
+    "measure",
+]
 
 FORMAT = "nas-ext/latency-1"
 
@@ -152,7 +160,22 @@ def latencies(
     wanted = [r.architecture for r in result.ranking] if architectures is None else architectures
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn and not used
         model: Space = create(**arguments)
-        timings = {a: measure(model.network(a), size, how=how) for a in dict.fromkeys(wanted)}
+    return latency_table(model, wanted, size, how=how)
+
+
+def latency_table(
+    model: Space,
+    architectures: Iterable[Architecture],
+    size: Sequence[int],
+    *,
+    how: Measurement | None = None,
+) -> LatencyTable:
+    """Measure plain networks of a model space on inputs of `size`, (C, H, W), each once."""
+    how = how or Measurement()
+    with torch.random.fork_rng(devices=[]):
+        timings = {
+            a: measure(model.network(a), size, how=how) for a in dict.fromkeys(architectures)
+        }
     return LatencyTable({**conditions(how), "size": list(size)}, timings)
 
 

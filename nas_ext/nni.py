@@ -20,13 +20,19 @@ with alone_at_first(), warnings.catch_warnings():
         reload(import_module("nni.nas.strategy.oneshot"))
         reload(_strategies)
 
-from nni.mutable import Categorical
+from nni.mutable import Categorical, CategoricalMultiple, SampleValidationError
 from nni.nas.evaluator.pytorch.lightning import Lightning, LightningModule, Trainer
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
-from nni.nas.nn.pytorch import ModelSpace, MutableModule
+from nni.nas.nn.pytorch import Cell, LayerChoice, ModelSpace, MutableModule
 from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+from nni.nas.oneshot.pytorch.supermodule.operation import (
+    MixedBatchNorm2d,
+    MixedConv2d,
+    MixedLinear,
+)
+from nni.nas.oneshot.pytorch.supermodule.sampling import PathSamplingLayer
 from nni.nas.space import RawFormatModelSpace, current_model
 from nni.nas.strategy import DARTS, RandomOneShot
 
@@ -35,15 +41,23 @@ __all__ = [
     "BaseOneShotLightningModule",
     "BaseSuperNetModule",
     "Categorical",
+    "CategoricalMultiple",
+    "Cell",
+    "LayerChoice",
     "Lightning",
     "LightningModule",
+    "MixedBatchNorm2d",
+    "MixedConv2d",
+    "MixedLinear",
     "ModelSpace",
     "MutableModule",
     "NasExperiment",
     "NasExperimentConfig",
     "OneShotStrategy",
+    "PathSamplingLayer",
     "RandomOneShot",
     "RawFormatModelSpace",
+    "SampleValidationError",
     "Trainer",
     "current_model",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,19 @@ class PoolingSpace(SearchSpace):
                 f"got {code!r}"
             )
         return tuple(POOL if digit == "1" else IDENTITY for digit in code[1:])
+
+    def parse(self, written: str | Sequence[int] | Sample) -> Architecture:
+        """Return the architecture as people write it: "[4,3,3]" or [4, 3, 3] as well as a code.
+
+        Option indices always have a 0, the option of a pooling, and numbers of layers never.
+        """
+        numbers: Sequence[int] | None = None
+        if isinstance(written, str):
+            if re.fullmatch(r"\s*\[\s*\d+(\s*,\s*\d+)*\s*\]\s*", written):
+                numbers = [int(number) for number in re.findall(r"\d+", written)]
+        elif not isinstance(written, Mapping) and 0 not in written:
+            numbers = written
+        return super().parse(written) if numbers is None else self.from_stages(numbers)
 
     def number(self, architecture: Architecture) -> int:
         """Return the number of Table 2.1, from 1."""

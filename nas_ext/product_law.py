@@ -11,6 +11,9 @@ from nas_ext.architecture import Architecture, SearchSpace
 
 __all__ = ["ProductLaw"]
 
+MOST_STATES = 200_000
+"""The most states of a space's rule that are summed over, some seconds' work."""
+
 
 class ProductLaw:
     """Give each architecture a probability in proportion to the product of its options' weights.
@@ -32,6 +35,7 @@ class ProductLaw:
         wrong = [v for row in log_weights for v in row if math.isnan(v) or v == math.inf]
         if wrong:
             raise ValueError(f"log_weights must be below infinity, got {wrong[0]}")
+        space.check_states(MOST_STATES)
         self.space = space
         self._rows = log_weights
         self._sums: dict[tuple[int, Hashable], float] = {}

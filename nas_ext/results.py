@@ -63,8 +63,10 @@ class SearchResult:
     `space` has the name and arguments that rebuild the model space; `phases` the name and number
     of steps of each; `draws` one row per trained architecture: phase, step, architecture, reward
     (None where nobody asked); `ranking` is best first; `tree` the state of the last tree, if any;
+    `mixture` what a mixture of supernets learned, if there was one, see `nas_ext.saved_mixture`;
     `data` names the images and their digest; `diagnostics` has the numbers of the last sampler at
-    the end, by name. Results from before there were diagnostics and `extra` load without them.
+    the end, by name. Results from before there were diagnostics, `extra` and `mixture` load
+    without them.
     """
 
     strategy: str
@@ -76,6 +78,7 @@ class SearchResult:
     ranking: tuple[RankedArchitecture, ...]
     budget: Budget
     tree: Mapping[str, Any] | None = None
+    mixture: Mapping[str, Any] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
@@ -121,6 +124,7 @@ class SearchResult:
                 "ranking": tuple(RankedArchitecture(**line) for line in ranking),
                 "budget": Budget(**values["budget"]),
                 "diagnostics": dict(values.get("diagnostics", {})),
+                "mixture": values.get("mixture"),
             }
             kept = {f.name: values[f.name] for f in fields(cls) if f.name not in changed}
             return cls(**changed, **kept)

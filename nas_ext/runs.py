@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
 from safetensors.torch import save
 from torch import nn
 
 from nas_ext.architecture import Architecture
-from nas_ext.data import ImageData, load, loader
+from nas_ext.data import Augmentation, ImageData, load, loader
 from nas_ext.files import write_bytes
 from nas_ext.nni import Lightning, Trainer
 from nas_ext.oneshot import (
@@ -26,21 +24,28 @@ from nas_ext.oneshot import (
     quiet,
 )
 from nas_ext.results import RankedArchitecture, SearchResult
-from nas_ext.retrain import FinalResult, Recipe, final, study
-from nas_ext.spaces import Space, create
+from nas_ext.retrain.candidates import Candidate, TimmEntry, slug
+from nas_ext.retrain.recipe import Recipe
+from nas_ext.retrain.stages import Retrained, Stages, run_stages
+from nas_ext.spaces import SPACES, create
+from nas_ext.spaces.timm_models import skeleton, timm_name
 
 __all__ = [
     "WEIGHTS",
     "WEIGHTS_FORMAT",
+    "FoundBuild",
     "Retrained",
     "Training",
     "builder",
+    "candidate",
     "data_of",
     "described",
     "evaluator",
     "new_folder",
     "retrain_images",
     "search_images",
+    "slug",
+    "space_candidate",
 ]
 
 
@@ -56,7 +61,7 @@ class Training:
 
     `steps` are optimizer steps, each one training pass; `validation_batch_size` is that of
     rewards and rankings, at least 64 where the images suffice, since every batch is normalised by
-    its own statistics.
+    its own statistics. Without `augment` the images are trained on as they are.
     """
 
     steps: int = 2000
@@ -67,6 +72,7 @@ class Training:
     weight_decay: float = 1e-3
     device: str = "auto"
     progress: bool = True
+    augment: bool = True
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validation_batch_size"):
@@ -78,7 +84,14 @@ class Training:
 
 def evaluator(data: ImageData, training: Training, *, seed: int, title: str) -> Any:
     """Return NNI's Lightning evaluator that trains on `data.train` and validates on `data.val`."""
-    train = loader(data.train, data, batch_size=training.batch_size, train=True, seed=seed)
+    train = loader(
+        data.train,
+        data,
+        batch_size=training.batch_size,
+        train=True,
+        seed=seed,
+        augmentation=None if training.augment else Augmentation(),
+    )
     val = loader(
         data.val,
         data,
@@ -123,6 +136,7 @@ def search_images(
     search already. The seed of the strategy leads weights, data order and draws. `data_source` is
     how `load` finds the images again, and is stored with their digest.
     """
+    _check_task(space, "searched on labelled images")
     folder = new_folder(out)
     if isinstance(strategy, SampledStrategy):
         strategy.phases(training.steps)
@@ -148,6 +162,16 @@ def search_images(
     result = replace(strategy.result, data={**data_source, **described(data), **batches})
     result.save(folder / "search.json")
     return result
+
+
+def _check_task(space: str, purpose: str) -> None:
+    """Raise ValueError for a registered space whose networks do not classify."""
+    task = SPACES[space].task if space in SPACES else "classification"
+    if task != "classification":
+        raise ValueError(
+            f"space {space!r} must be for classification to be {purpose}, it is for {task}: "
+            "see nas_ext.segmentation"
+        )
 
 
 def _save_weights(strategy: SampledStrategy | DifferentiableStrategy, folder: Path) -> None:
@@ -205,9 +229,24 @@ def data_of(result: SearchResult, *, source: str | None = None) -> ImageData:
     return data
 
 
-def builder(
-    result: SearchResult, found: RankedArchitecture | Architecture
-) -> Callable[[Recipe], nn.Module]:
+@dataclass(frozen=True)
+class FoundBuild:
+    """Build a fresh, plain network of one architecture of a registered space; picklable.
+
+    `arguments` are those of `nas_ext.spaces.create`.
+    """
+
+    arguments: Mapping[str, Any]
+    architecture: Architecture
+
+    def __call__(self, recipe: Recipe) -> nn.Module:
+        """Return a network for a recipe."""
+        model = skeleton(**self.arguments)
+        network: nn.Module = model.network(self.architecture, drop_path_rate=recipe.drop_path)
+        return network
+
+
+def builder(result: SearchResult, found: RankedArchitecture | Architecture) -> FoundBuild:
     """Return what builds a fresh, plain network of an architecture for a training recipe.
 
     Raises ValueError for a result whose space is not registered here.
@@ -218,18 +257,40 @@ def builder(
         raise ValueError(
             f"space {result.space.get('name')!r} must be a registered one to be retrained"
         )
-    model: Space = create(**arguments)
-    return lambda recipe: model.network(architecture, drop_path_rate=recipe.drop_path)
+    _check_task(str(arguments["name"]), "retrained")
+    skeleton(**arguments).search_space.check(architecture)
+    return FoundBuild(dict(arguments), architecture)
 
 
-@dataclass(frozen=True)
-class Retrained:
-    """Hold what retraining one architecture left: its study, its test accuracies, its folder."""
+def candidate(result: SearchResult, found: RankedArchitecture) -> Candidate:
+    """Return a found architecture as one that `nas_ext.retrain.run_stages` retrains.
 
-    name: str
-    study: optuna.Study
-    final: FinalResult
-    folder: Path
+    Raises ValueError as `builder` does.
+    """
+    return space_candidate(
+        builder(result, found), name=found.name, macs=found.macs, parameters=found.parameters
+    )
+
+
+def space_candidate(
+    build: FoundBuild, *, name: str, macs: int | None, parameters: int | None
+) -> Candidate:
+    """Return an architecture of a registered space as one that `run_stages` retrains.
+
+    Raises ValueError for a space whose networks do not classify.
+    """
+    space, code = str(build.arguments["name"]), list(build.architecture)
+    _check_task(space, "retrained")
+    known = {parameter.name for parameter in SPACES[space].parameters}  # without limits
+    own = {key: value for key, value in build.arguments.items() if key in known}
+    return Candidate(
+        name=name,
+        build=build,
+        architecture={"space": dict(build.arguments), "architecture": code, "name": name},
+        macs=macs,
+        parameters=parameters,
+        timm=TimmEntry(name=timm_name(space), arguments={"arch": code, **own}),
+    )
 
 
 def retrain_images(
@@ -244,40 +305,31 @@ def retrain_images(
     seeds: int,
     seed: int = 0,
     timeout: float | None = None,
+    confirm_top: int = 3,
+    confirm_seeds: int = 0,
+    workers: int = 1,
     device: str = "cpu",
 ) -> Retrained:
     """Tune the training recipe of an architecture, then train it anew and test it.
 
-    The study tunes on `data.train` and `data.val`; its best recipe is then trained on both with
-    `seeds` seeds, and each network sees the test set once. The folder is one of `out`/retrain,
-    named after the architecture; the same call goes on where an earlier one ended. Raises
-    ValueError when the test set was already used for this architecture.
+    The study tunes on `data.train` and `data.val`; with `confirm_seeds` its best recipes are
+    compared with so many seeds; the chosen one is then trained on both sets with `seeds` seeds,
+    and each network sees the test set once. The folder is one of `out`/retrain, named after the
+    architecture; the same call goes on where an earlier one ended. Raises ValueError when the
+    test set was already used for this architecture. `nas_ext.retrain.run_stages` has more to set,
+    and does it for several side by side.
     """
-    folder = Path(out) / "retrain" / slug(found.name)
-    build = builder(result, found)
-    tuned = study(
-        build,
-        data,
-        out=folder,
+    stages = Stages(
         recipe=Recipe(epochs=epochs, batch_size=batch_size),
-        n_trials=trials,
+        trials=trials,
+        seeds=seeds,
+        confirm_top=confirm_top,
+        confirm_seeds=confirm_seeds,
         seed=seed,
         timeout=timeout,
+        workers=workers,
         device=device,
-        user_attrs={
-            "architecture": {
-                "space": dict(result.space["arguments"]),
-                "architecture": list(found.architecture),
-                "name": found.name,
-            },
-            "macs": found.macs,
-            "parameters": found.parameters,
-        },
     )
-    tested = final(tuned, build, data, out=folder, seeds=seeds, device=device)
-    return Retrained(found.name, tuned, tested, folder)
-
-
-def slug(name: str) -> str:
-    """Return a name as a folder's: letters and digits, with dashes between."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    place = Path(out) / "retrain"
+    (retrained,) = run_stages([candidate(result, found)], data, out=place, stages=stages)
+    return retrained

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from nas_ext.architecture import SearchSpace
-from nas_ext.files import read_json, write_json
-from nas_ext.results import FORMAT as SEARCH_FORMAT
+from nas_ext.files import write_json
+from nas_ext.saved import Source, check_space, document, read_document
 from nas_ext.tree import BinaryTree, Tree, tree_from_state
 
 __all__ = ["FORMAT", "TreeSource", "load_tree", "read_tree", "save_tree", "tree_document"]
 
 FORMAT = "nas-ext/tree-1"
 
-TreeSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
+TreeSource: TypeAlias = Source
 """A file that `save_tree` wrote, the folder or `search.json` of a search, or what these hold."""
 
 
 def tree_document(tree: Tree, space: SearchSpace) -> dict[str, Any]:
     """Return a tree as JSON values, with the name and the size of the space it is over."""
-    return {
-        "format": FORMAT,
-        "space": {"name": space.name, "size": space.size},
-        "state": tree.state_dict(),
-    }
+    return document(tree.state_dict(), space, form=FORMAT)
 
 
 def save_tree(path: str | os.PathLike[str], tree: Tree, space: SearchSpace) -> None:
@@ -40,29 +35,11 @@ def read_tree(source: TreeSource) -> dict[str, Any]:
     Raises ValueError when there is no such file, when it is of another format, and for a search
     that had no tree. Whether the tree fits a space, `load_tree` says.
     """
-    if isinstance(source, Mapping):
-        found, name = source, "tree"
-    else:
-        path = Path(source) / "search.json" if Path(source).is_dir() else Path(source)
-        found, name = read_json(path), str(path)
-    kind = found.get("format") if isinstance(found, Mapping) else None
-    if kind not in (FORMAT, SEARCH_FORMAT):
-        raise ValueError(f"format of {name} must be {FORMAT!r} or {SEARCH_FORMAT!r}, got {kind!r}")
-    space = found.get("space")
-    state = found.get("state" if kind == FORMAT else "tree")
-    if kind == SEARCH_FORMAT and state is None:
-        raise ValueError(
-            f"{name} must come from a search with a tree, {found.get('strategy')} has none"
-        )
-    if not (isinstance(space, Mapping) and {"name", "size"} <= set(space)):
-        raise ValueError(f"space of {name} must have a name and a size, got {space!r}")
-    if not (isinstance(state, Mapping) and state.get("kind") in ("binary", "layers")):
+    saved = read_document(source, form=FORMAT, kind="tree")
+    if saved["state"].get("kind") not in ("binary", "layers"):
+        name = "tree" if isinstance(source, Mapping) else str(source)
         raise ValueError(f"{name} must hold the state of a binary tree or of one of layers")
-    return {
-        "format": FORMAT,
-        "space": {"name": space["name"], "size": space["size"]},
-        "state": dict(state),
-    }
+    return saved
 
 
 def load_tree(source: TreeSource, space: SearchSpace) -> Tree:
@@ -71,17 +48,12 @@ def load_tree(source: TreeSource, space: SearchSpace) -> Tree:
     A space is known by its name and its size, and every leaf must exist in it: what the options
     mean is not compared. Raises ValueError for a tree of another space and for a broken one.
     """
-    document = read_tree(source)
-    known = document["space"]
-    if (known["name"], known["size"]) != (space.name, space.size):
-        raise ValueError(
-            f"tree must be of space {space.name!r} with {space.size:,} architectures, "
-            f"got one of {known['name']!r} with {known['size']}"
-        )
+    saved = read_tree(source)
+    check_space(saved, space, kind="tree")
     try:
-        if document["state"]["kind"] == "binary":
-            _check_merges(document["state"])
-        tree = tree_from_state(space, document["state"])
+        if saved["state"]["kind"] == "binary":
+            _check_merges(saved["state"])
+        tree = tree_from_state(space, saved["state"])
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"tree must be whole, got {error!r}") from error
     if isinstance(tree, BinaryTree):

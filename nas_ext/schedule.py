@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-__all__ = ["Schedule", "linear", "split"]
+__all__ = ["Schedule", "check_shares", "linear", "split"]
 
 Schedule: TypeAlias = Callable[[int], float]
 """The value at step 0, 1, ... of a phase."""
@@ -27,6 +28,12 @@ def linear(start: float, end: float, steps: int) -> Schedule:
         return start + (end - start) * min(step, steps - 1) / (steps - 1)
 
     return value
+
+
+def check_shares(shares: Sequence[float], phases: int) -> None:
+    """Raise ValueError unless there is a positive share for each of so many phases."""
+    if len(shares) != phases or not all(0 < share < math.inf for share in shares):
+        raise ValueError(f"shares must be {phases} positive numbers, got {list(shares)}")
 
 
 def split(steps: int, shares: Sequence[float]) -> tuple[int, ...]:

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.data import loader
+from nas_ext.evaluation import SpreadSupernet, load_settled
 from nas_ext.files import write_json
+from nas_ext.oneshot import Supernet
 from nas_ext.results import RankedArchitecture, installed_versions
+from nas_ext.samplers.mixture_space import SUPERNET, MemberSpace
 from nas_ext.search import Ranked
 from nas_ext.selection import (
     Evolution,
@@ -25,7 +29,7 @@ from nas_ext.selection import (
 )
 from nas_ext.shifting import evolution_with_shifting
 from nas_ext.spaces import create
-from nas_ext.supernets import Loaded, load_run
+from nas_ext.supernets import Loaded
 
 __all__ = ["FORMAT", "METHODS", "Selection", "select"]
 
@@ -36,6 +40,11 @@ METHODS: Mapping[str, int | None] = MappingProxyType(
 )
 """The methods with their usual budgets: single-batch rewards for boltzmann, evaluated
 architectures for the others, the whole space for exhaustive."""
+
+SPREAD = ("exhaustive", "random")
+"""The methods whose architectures are known before any is evaluated."""
+
+Estimator: TypeAlias = Supernet | SpreadSupernet
 
 
 @dataclass(frozen=True)
@@ -70,22 +79,36 @@ def select(
     source: str | None = None,
     batch_size: int = 150,
     device: str = "cpu",
+    workers: int = 1,
 ) -> Selection:
     """Search the trained supernet of a run again, and write `select-METHOD.json` into its folder.
 
     `budget` is the method's own, see `METHODS`. The run's weights stay as they are, on disk and
     so for every method: shifting moves a copy, on training batches of `batch_size`. A network is
-    named once, at its best, where several encodings or supernets of a mixture hold it.
+    named once, at its best, where several encodings hold it. In a mixture of supernets every
+    architecture is evaluated in the one that took it over, argmax p(m|c) when the search ended.
+    The methods that name their architectures beforehand can spread them over `workers` processes,
+    see `nas_ext.evaluation.evaluate`.
 
-    Raises ValueError for an unknown method, for a budget with "exhaustive" or below 1, and for
-    what `load_supernet` refuses.
+    Raises ValueError for an unknown method, for a budget with "exhaustive" or below 1, for
+    workers with a method that goes step by step, for a mixture's run whose result does not hold
+    the mixture, and for what `load_supernet` refuses.
     """
     usual = _usual(method, budget)
+    if workers < 1 or (workers > 1 and method not in SPREAD):
+        raise ValueError(
+            f"workers must be at least 1, and 1 but for {list(SPREAD)}, got {workers} for {method}"
+        )
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
-    run = load_run(folder, source=source, device=device)
+    run = load_settled(folder, source=source, device=device)
+    estimator: Estimator = run.supernet
+    if workers > 1:
+        estimator = SpreadSupernet(
+            folder, run.supernet, workers=workers, source=source, device=device
+        )
     began = time.monotonic()
-    ranking = _run(method, run, usual, batch_size=batch_size, seed=seed)
+    ranking = _run(method, run, estimator, usual, batch_size=batch_size, seed=seed)
     result = run.result
     selection = Selection(
         method=method,
@@ -114,14 +137,20 @@ def _usual(method: str, budget: int | None) -> int | None:
 
 
 def _run(
-    method: str, run: Loaded, budget: int | None, *, batch_size: int, seed: int
+    method: str,
+    run: Loaded,
+    estimator: Estimator,
+    budget: int | None,
+    *,
+    batch_size: int,
+    seed: int,
 ) -> tuple[Ranked, ...]:
     """Return the ranking of a method, in the space that the supernet is searched in."""
     supernet, space, rng = run.supernet, run.supernet.space, np.random.default_rng(seed)
     if budget is None:
-        return exhaustive(space, supernet)
+        return exhaustive(space, estimator)
     if method == "random":
-        return random_k(space, supernet, count=budget, rng=rng)
+        return random_k(space, estimator, count=budget, rng=rng)
     if method == "boltzmann":
         return boltzmann(space, supernet, steps=budget, rng=rng)
     settings = Evolution(evaluations=budget)
@@ -136,7 +165,6 @@ def _lines(run: Loaded, ranking: tuple[Ranked, ...]) -> tuple[RankedArchitecture
     space, size = run.strategy.search_space, run.supernet.image_size
     model = create(**run.result.space["arguments"])
     count = getattr(model, "parameter_count", None)
-    exported = [Ranked(run.strategy.exported(r.architecture), r.accuracy) for r in ranking]
     return tuple(
         RankedArchitecture(
             architecture=r.architecture,
@@ -145,6 +173,11 @@ def _lines(run: Loaded, ranking: tuple[Ranked, ...]) -> tuple[RankedArchitecture
             accuracy=r.accuracy,
             macs=None if size is None else model.macs(r.architecture, image_size=size),
             parameters=None if count is None else int(count(r.architecture)),
+            extra=_extra(run.supernet.space, r.architecture),
         )
-        for r in distinct_networks(space, exported)
+        for r in distinct_networks(space, ranking)
     )
+
+
+def _extra(space: SearchSpace, architecture: Architecture) -> dict[str, Any]:
+    return {SUPERNET: space.member(architecture)} if isinstance(space, MemberSpace) else {}

@@ -20,7 +20,7 @@ from nas_ext.strategies.registry import create as create_strategy
 
 __all__ = ["Loaded", "load_run", "load_supernet"]
 
-DROPPED = ("reward", "tree", "cost", "cost_target", "cost_weight")
+DROPPED = ("reward", "tree", "mixture", "cost", "cost_target", "cost_weight")
 """Settings that say what is drawn; the reward is taken up again by its name."""
 
 
@@ -123,9 +123,9 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 def _strategy(result: SearchResult, reward: Reward | str | None) -> SampledStrategy:
     """Return the strategy of a result anew.
 
-    Without a reused tree and a cost, which say what is drawn and not how a supernet is made: the
-    file may be gone, and of a function a result knows only the name. The function `accuracy`, the
-    default reward, is stored by its name.
+    Without a reused tree or mixture and without a cost, which say what is drawn and not how a
+    supernet is made: the file may be gone, and of a function a result knows only the name. The
+    function `accuracy`, the default reward, is stored by its name.
     """
     names = {entry.strategy.__name__: name for name, entry in STRATEGIES.items()}
     if result.strategy not in names:

@@ -1,26 +1,23 @@
 """Mean cosine distances by the centred identity, against the matrix of pairs in blocks.
 
-Prints a line for each size: name, ratio of the medians, goal, pass or fail; then the relative
-errors of both in float32 on near duplicates, against float64. Both sides run in this process, in
-turn; give them one thread, as `OMP_NUM_THREADS=1`.
+Prints a line for each goal: name, value, goal, pass or fail. Errors are relative, in float32 on
+near duplicates, against float64. Run it as `python -m perf.density`, on one thread.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
-from collections.abc import Callable
+import tracemalloc
 from typing import Any
 
 import numpy as np
 
 from nas_ext.density import mean_cosine
+from perf._common import Rows, cpu_seconds, interleaved, median_ratio
 
 COLUMNS = 640
-ROUNDS = 3
+ROUNDS = 5
 SIZES = ((6_561, 50.0), (15_625, 150.0))
-LARGEST_ERROR = 1e-3
 
 
 def pairwise(rows: Any) -> Any:
@@ -33,47 +30,49 @@ def pairwise(rows: Any) -> Any:
     return np.concatenate(sums) / (len(units) - 1)
 
 
-def cpu_seconds(work: Callable[[], Any]) -> float:
-    """Return the processor seconds that a piece of work takes."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def speed(rows: Rows, count: int, goal: float) -> None:
+    """Measure one size."""
+    made = np.random.default_rng(0).standard_normal((count, COLUMNS), dtype=np.float32)
+    slow, fast = interleaved(
+        lambda: pairwise(made), lambda: [mean_cosine(made) for _ in range(5)], rounds=ROUNDS
+    )
+    once = [seconds / 5 for seconds in fast]
+    rows.add(f"pairs / centred identity at {count:,} x {COLUMNS}", median_ratio(slow, once), goal)
 
 
-def speed(count: int, goal: float) -> bool:
-    """Measure one size, print its line, and say whether the goal is met."""
-    rows = np.random.default_rng(0).normal(size=(count, COLUMNS)).astype(np.float32)
-    pairs = [
-        (cpu_seconds(lambda: pairwise(rows)), cpu_seconds(lambda: mean_cosine(rows)))
-        for _ in range(ROUNDS)
-    ]
-    slow, fast = (statistics.median(side) for side in zip(*pairs, strict=True))
-    verdict = "pass" if slow / fast >= goal else "fail"
-    name = f"pairs / centred identity at {count:,} x {COLUMNS}"
-    print(f"{name}  {slow / fast:.1f}  {goal:.0f}  {verdict}")
-    return bool(slow / fast >= goal)
+def one_hundred_thousand(rows: Rows) -> None:
+    """Measure time and memory of 100,000 rows."""
+    made = np.random.default_rng(0).standard_normal((100_000, COLUMNS), dtype=np.float32)
+    seconds = cpu_seconds(lambda: mean_cosine(made))
+    rows.add("CPU seconds at 100,000 x 640", seconds, 1.0, at_most=True)
+    tracemalloc.start()
+    mean_cosine(made)
+    extra = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    rows.add("MB beside the rows at 100,000 x 640", extra, 100.0, at_most=True)
 
 
-def accuracy() -> bool:
-    """Print the relative errors at a mean distance of 3e-7, and say whether ours is small."""
+def accuracy(rows: Rows) -> None:
+    """Measure the errors at a mean distance of 3e-7, and of rows that are 1e-3 apart."""
     rng = np.random.default_rng(1)
-    noise = np.sqrt(3e-7) * rng.normal(size=(1_000, COLUMNS))
-    rows = (rng.normal(size=COLUMNS) + noise).astype(np.float32)
-    units = rows.astype(np.float64)
-    units /= np.linalg.norm(units, axis=1, keepdims=True)
-    exact = np.asarray([((units - unit) ** 2).sum() / 2 for unit in units]) / (len(units) - 1)
-    ours, theirs = (np.abs(f(rows) / exact - 1).max() for f in (mean_cosine, pairwise))
-    verdict = "pass" if ours < LARGEST_ERROR else "fail"
-    print(f"relative error on near duplicates  {ours:.1e}  {LARGEST_ERROR:.0e}  {verdict}")
-    print(f"  the same of pairs in float32  {theirs:.1e}")
-    return bool(ours < LARGEST_ERROR)
+    for name, spread in (("at a mean distance of 3e-7", np.sqrt(3e-7)), ("at spread 1e-3", 1e-3)):
+        noise = spread * rng.normal(size=(1_000, COLUMNS))
+        made = (rng.normal(size=COLUMNS) + noise).astype(np.float32)
+        units = made.astype(np.float64)
+        units /= np.linalg.norm(units, axis=1, keepdims=True)
+        exact = np.asarray([((units - unit) ** 2).sum() / 2 for unit in units]) / (len(units) - 1)
+        ours, theirs = (float(np.abs(f(made) / exact - 1).max()) for f in (mean_cosine, pairwise))
+        rows.add(f"relative error {name} (pairs: {theirs:.1e})", ours, 1e-3, at_most=True)
 
 
 def main() -> int:
     """Measure, print, and return 0 when every goal is met."""
-    met = [speed(count, goal) for count, goal in SIZES]
-    met.append(accuracy())
-    return 0 if all(met) else 1
+    rows = Rows("density")
+    for count, goal in SIZES:
+        speed(rows, count, goal)
+    one_hundred_thousand(rows)
+    accuracy(rows)
+    return rows.finish()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """A walk down and an update up a tree of 100,000 leaves, against one training step.
 
-Prints one line: name, ratio of the medians, goal, pass or fail. Both sides run in this process,
-in turn, on one thread.
+Prints one line: name, median ratio, goal, pass or fail. Both sides run in this process, in turn.
+Run it as `python -m perf.tree_step`, on one thread.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -18,18 +16,12 @@ from torch import nn
 from nas_ext.architecture import Architecture
 from nas_ext.spaces import PoolingResNet
 from nas_ext.tree import backup, descend, rank_tree
+from perf._common import Rows, interleaved, median_ratio
 
 LEAVES = 100_000
 WALKS = 500
 ROUNDS = 7
 GOAL = 0.002
-
-
-def cpu_seconds(work: Callable[[], None]) -> float:
-    """Return the processor seconds that a piece of work takes."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def tree_work() -> Callable[[], None]:
@@ -70,11 +62,11 @@ def main() -> int:
     torch.set_num_threads(1)
     walk, step = tree_work(), step_work()
     step()
-    pairs = [(cpu_seconds(walk) / WALKS, cpu_seconds(step)) for _ in range(ROUNDS)]
-    ratio = statistics.median(one / other for one, other in pairs)
-    verdict = "pass" if ratio < GOAL else "fail"
-    print(f"walk and update at {LEAVES:,} leaves / training step  {ratio:.5f}  {GOAL}  {verdict}")
-    return 0 if ratio < GOAL else 1
+    walks, steps = interleaved(walk, step, rounds=ROUNDS)
+    rows = Rows("tree_step")
+    ratio = median_ratio(walks, steps) / WALKS
+    rows.add(f"walk and update at {LEAVES:,} leaves / training step", ratio, GOAL, at_most=True)
+    return rows.finish()
 
 
 if __name__ == "__main__":

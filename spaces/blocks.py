@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
+from timm.layers.conv_bn_act import ConvNormAct
 from timm.layers.drop import DropPath
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
@@ -18,11 +19,14 @@ __all__ = [
     "MutationHook",
     "NormLayer",
     "PathSamplingPoolSlot",
+    "PathSamplingSlot",
     "PoolSlot",
+    "Slot",
     "pool_layer",
     "pool_slot_hooks",
     "pooling_choice",
     "residual_block",
+    "skip",
     "supernet_norm",
 ]
 
@@ -61,6 +65,17 @@ def residual_block(
     )
 
 
+def skip(in_chs: int, out_chs: int, *, stride: int, norm_layer: NormLayer) -> nn.Module:
+    """Return the layer that an identity is: nothing, or 1x1 convolution and norm.
+
+    The convolution, without activation, stands where the channels or the resolution change.
+    Source: NAS-Bench-Macro.
+    """
+    if in_chs == out_chs and stride == 1:
+        return nn.Identity()
+    return ConvNormAct(in_chs, out_chs, 1, stride, norm_layer=norm_layer, apply_act=False)
+
+
 def pooling_choice(search_space: PoolingSpace) -> Categorical[str]:
     """Return the one decision that all slots of a network share: which path code.
 
@@ -79,54 +94,82 @@ def pool_layer(digit: str) -> nn.Module:
     return nn.MaxPool2d(2) if digit == "1" else nn.Identity()
 
 
-class PoolSlot(MutableModule):  # type: ignore[misc]  # NNI has no types
-    """Halve the resolution in front of a layer, or not: 2x2 max-pooling with stride 2.
+class Slot(MutableModule):  # type: ignore[misc]  # NNI has no types
+    """Be a place that does one thing or another as the path code says, in all kinds of space.
 
     The digit at `position` of the chosen path code decides, position 0 being the first layer. Give
     all slots of a network the same `choice` object (`pooling_choice`): positions depend on each
     other, so they are one joint decision. Before a one-shot strategy has made a supernet of the
     space, `forward` is NNI's dry run: it follows the first path code.
+
+    A subclass says what it does in `route`, and `create_fixed_module` and `freeze` for a sample.
     """
 
-    def __init__(self, choice: Categorical[str], position: int) -> None:
+    def __init__(self, choice: Categorical[str], position: int, *rest: Any) -> None:
         super().__init__()
         shortest = min(len(code) for code in choice.values)
         if not 0 <= position < shortest:
             raise ValueError(f"position must lie in [0, {shortest}), got {position}")
         self.position = position
         self.choice: Categorical[str] = self.add_mutable(choice)
-        self.pool = nn.MaxPool2d(2)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Return what another slot is built of that does the same with the same weights."""
+        return self.choice, self.position
+
+    def route(self, x: Tensor, digit: str) -> Tensor:
+        """Return what the place makes of feature maps for a digit of the path code."""
+        raise NotImplementedError(f"{type(self).__name__} must say what it does")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the feature maps `[B, C', H', W']` of the first path code."""
+        return self.route(x, self.choice.default()[self.position])
+
+
+class PoolSlot(Slot):
+    """Halve the resolution in front of a layer, or not: 2x2 max-pooling with stride 2."""
+
+    def __init__(self, choice: Categorical[str], position: int) -> None:
+        super().__init__(choice, position)
+        self.pool = self.layer("1")
+
+    @staticmethod
+    def layer(digit: str) -> nn.Module:
+        """Return the plain layer that stands here for a digit of the path code."""
+        return pool_layer(digit)
 
     @classmethod
     def create_fixed_module(
         cls, sample: dict[str, Any], choice: Categorical[str], position: int
     ) -> nn.Module:
         """Return the plain layer that stands here under NNI's `model_context(sample)`."""
-        return pool_layer(choice.freeze(sample)[position])
+        return cls.layer(choice.freeze(sample)[position])
 
     def freeze(self, sample: dict[str, Any]) -> nn.Module:
         """Return the plain layer of a sample; NNI's SampleValidationError when it has none."""
-        return pool_layer(self.choice.freeze(sample)[self.position])
+        return self.layer(self.choice.freeze(sample)[self.position])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def route(self, x: Tensor, digit: str) -> Tensor:
         """Return `[B, C, H, W]` or, pooled, `[B, C, H // 2, W // 2]`."""
-        return self._route(x, self.choice.default())
-
-    def _route(self, x: Tensor, code: str) -> Tensor:
-        pooled: Tensor = self.pool(x) if code[self.position] == "1" else x
+        pooled: Tensor = self.pool(x) if digit == "1" else x
         return pooled
 
 
-class PathSamplingPoolSlot(PoolSlot, BaseSuperNetModule):  # type: ignore[misc]  # NNI has no types
-    """Stand for a `PoolSlot` in a supernet and follow the sampled path code.
+class PathSamplingSlot(Slot, BaseSuperNetModule):  # type: ignore[misc]  # NNI has no types
+    """Stand for a slot in a supernet and follow the sampled path code.
 
     `resample(memo)` obeys `memo["pooling"]`, which is how an architecture is forced, and draws
     only when there is none; the first slot's draw then reaches the others through the memo. NNI
     draws uniformly from the operating system's entropy, whatever the seed.
+
+    A subclass derives from the slot that it stands for, first, and from this.
     """
 
-    def __init__(self, choice: Categorical[str], position: int) -> None:
-        super().__init__(choice, position)
+    stands_for: type[Slot]
+
+    def __init__(self, choice: Categorical[str], position: int, *rest: Any) -> None:
+        super().__init__(choice, position, *rest)
         self._sampled: str | None = None
 
     def resample(self, memo: dict[str, Any]) -> dict[str, str]:
@@ -156,22 +199,30 @@ class PathSamplingPoolSlot(PoolSlot, BaseSuperNetModule):  # type: ignore[misc] 
     @classmethod
     def mutate(
         cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]
-    ) -> PathSamplingPoolSlot | Literal[False]:
-        """Replace a pooling slot; leave every other module to the next hook."""
-        return type(module) is PoolSlot and cls(module.choice, module.position)
+    ) -> PathSamplingSlot | Literal[False]:
+        """Replace a slot of the kind this stands for; leave all else to the next hook."""
+        return type(module) is cls.stands_for and cls(*module.arguments)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `[B, C, H, W]` or, pooled, `[B, C, H // 2, W // 2]`.
+        """Return the feature maps `[B, C', H', W']` of the sampled path code.
 
         Raises RuntimeError before the first `resample`.
         """
         if self._sampled is None:
             raise RuntimeError("an architecture must be sampled before the supernet's forward")
-        return self._route(x, self._sampled)
+        return self.route(x, self._sampled[self.position])
 
 
-def pool_slot_hooks(strategy: object) -> list[MutationHook]:
-    """Return what a space's `extra_oneshot_hooks(strategy)` needs to support pooling slots.
+class PathSamplingPoolSlot(PoolSlot, PathSamplingSlot):
+    """Stand for a `PoolSlot` in a supernet and follow the sampled path code."""
+
+    stands_for = PoolSlot
+
+
+def pool_slot_hooks(
+    strategy: object, kinds: Sequence[type[PathSamplingSlot]] = (PathSamplingPoolSlot,)
+) -> list[MutationHook]:
+    """Return what a space's `extra_oneshot_hooks(strategy)` needs to support its kinds of slot.
 
     Raises TypeError for NNI's differentiable strategies: they relax one layer at a time, and the
     positions of the poolings are one joint choice.
@@ -182,4 +233,4 @@ def pool_slot_hooks(strategy: object) -> list[MutationHook]:
             "poolings are one joint choice: use a strategy that samples architectures, such as "
             "RandomOneShot or those of nas_ext.strategies"
         )
-    return [PathSamplingPoolSlot.mutate]
+    return [kind.mutate for kind in kinds]

@@ -13,15 +13,18 @@ from nas_ext.architecture import Architecture
 from nas_ext.nni import ModelSpace, current_model
 from nas_ext.pooling import PoolingSpace, resnet_macs
 from nas_ext.spaces.blocks import (
-    MutationHook,
     NormLayer,
     PoolSlot,
     pool_layer,
-    pool_slot_hooks,
     pooling_choice,
     residual_block,
     supernet_norm,
 )
+from nas_ext.spaces.checks import check_positive, check_share, check_widths
+from nas_ext.spaces.pooling_positions import PoolingPositions
+from nas_ext.spaces.strided_network import Stem
+from nas_ext.spaces.strided_resnet import StridedResNet
+from nas_ext.spaces.timm_network import TimmNetwork
 
 __all__ = ["PoolingNetwork", "PoolingResNet"]
 
@@ -31,22 +34,6 @@ MINI_WIDTHS = (4, 4, 4, 4, 8, 8, 16, 16)
 
 def _resnet20_widths(width: int) -> tuple[int, ...]:
     return (width,) * 4 + (2 * width,) * 3 + (4 * width,) * 3
-
-
-def _check_positive(**values: object) -> None:
-    for name, value in values.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _check_widths(widths: Sequence[int]) -> None:
-    if any(type(width) is not int or width < 1 for width in widths):
-        raise ValueError(f"widths must be positive integers, got {list(widths)}")
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name} must lie in [0, 1), got {value}")
 
 
 class _Layers:
@@ -98,7 +85,7 @@ class _Layers:
         return logits
 
 
-class PoolingNetwork(_Layers, nn.Module):
+class PoolingNetwork(TimmNetwork, _Layers):
     """Be one architecture of a `PoolingResNet`: plain torch and timm layers, nothing of NNI's.
 
     `widths` are the channels, a number a layer, stem first; `code` is the path code, a digit a
@@ -117,11 +104,11 @@ class PoolingNetwork(_Layers, nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_widths(widths)
+        check_widths(widths)
         if len(code) != len(widths) or code[:1] != "0" or not set(code) <= {"0", "1"}:
             raise ValueError(f"code must be a 0 and {len(widths) - 1} digits 0 or 1, got {code!r}")
-        _check_positive(num_classes=num_classes, in_chs=in_chs)
-        _check_share("drop_path_rate", drop_path_rate)
+        check_positive(num_classes=num_classes, in_chs=in_chs)
+        check_share("drop_path_rate", drop_path_rate)
         self._build(
             widths,
             map(pool_layer, code[1:]),
@@ -130,9 +117,16 @@ class PoolingNetwork(_Layers, nn.Module):
             norm_layer=norm_layer,
             drop_path_rate=drop_path_rate,
         )
+        strides = [1 + int(digit) for digit in code]
+        self.finish(channels=widths, strides=strides, num_classes=num_classes, in_chs=in_chs)
+
+    def run_block(self, index: int, x: Tensor) -> Tensor:
+        """Return what the pooling, if there is one, and the block at `index` make of x."""
+        found: Tensor = self.blocks[index](self.pools[index](x))
+        return found
 
 
-class PoolingResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no types
+class PoolingResNet(PoolingPositions, _Layers, ModelSpace):  # type: ignore[misc]  # NNI has no types
     """Search where a residual network of L layers halves its resolution.
 
     Layer 1 is the stem, the others are residual blocks; all convolutions have stride 1 and no
@@ -154,8 +148,8 @@ class PoolingResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no ty
         self, *, widths: Sequence[int], poolings: int, num_classes: int = 10, in_chs: int = 3
     ) -> None:
         super().__init__()
-        _check_widths(widths)
-        _check_positive(poolings=poolings, num_classes=num_classes, in_chs=in_chs)
+        check_widths(widths)
+        check_positive(poolings=poolings, num_classes=num_classes, in_chs=in_chs)
         self.widths = tuple(widths)
         self.num_classes = num_classes
         self.in_chs = in_chs
@@ -177,9 +171,33 @@ class PoolingResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no ty
 
         Channels are `width` four times, twice as many three times, four times as many three times.
         """
-        _check_positive(width=width)
+        check_positive(width=width)
         widths = _resnet20_widths(width)
         return cls(widths=widths, poolings=2, num_classes=num_classes, in_chs=in_chs)
+
+    @staticmethod
+    def resnet18(
+        *, num_classes: int = 10, in_chs: int = 3, stem: Stem = "cifar", width: int = 64
+    ) -> StridedResNet:
+        """Build Pooling-ResNet18, whose blocks halve by stride: 56 architectures, 3 halvings.
+
+        35 behind a stem of ImageNet, which is not searched.
+        """
+        return StridedResNet(
+            depth=18, stem=stem, width=width, num_classes=num_classes, in_chs=in_chs
+        )
+
+    @staticmethod
+    def resnet50(
+        *, num_classes: int = 10, in_chs: int = 3, stem: Stem = "cifar", width: int = 64
+    ) -> StridedResNet:
+        """Build Pooling-ResNet50, whose blocks halve by stride: 560 architectures, 3 halvings.
+
+        455 behind a stem of ImageNet, which is not searched.
+        """
+        return StridedResNet(
+            depth=50, stem=stem, width=width, num_classes=num_classes, in_chs=in_chs
+        )
 
     @classmethod
     def mini(cls, *, num_classes: int = 10, in_chs: int = 1) -> PoolingResNet:
@@ -190,28 +208,20 @@ class PoolingResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no ty
         return cls(widths=MINI_WIDTHS, poolings=2, num_classes=num_classes, in_chs=in_chs)
 
     @property
-    def default_architecture(self) -> Architecture | None:
-        """Return the usual placement, a pooling wherever the channels change; None if none fits.
-
-        For ResNet20 that is [4,3,3], the network as its authors drew it.
-        """
-        steps = list(zip(self.widths, self.widths[1:], strict=False))
-        code = "0" + "".join("1" if before != after else "0" for before, after in steps)
-        fits = code.count("1") == self.search_space.poolings
-        return self.search_space.from_code(code) if fits else None
-
-    @property
     def arguments(self) -> dict[str, Any]:
         """Return, for JSON, the arguments of `nas_ext.spaces.create` that rebuild the space."""
         preset = _preset(self.widths, self.search_space.poolings)
         return {**preset, "num_classes": self.num_classes, "in_chs": self.in_chs}
 
-    def extra_oneshot_hooks(self, strategy: object) -> list[MutationHook]:
-        """Tell NNI's one-shot strategies how to make a supernet of the slots.
+    def forward_chain(self) -> list[tuple[nn.Module, int]]:
+        """Return the layers that make up the forward, with the choices that decide up to each.
 
-        Raises TypeError for those that cannot: DARTS, GumbelDARTS and Proxyless.
+        They are those of now: a one-shot strategy has put its own slots among them.
         """
-        return pool_slot_hooks(strategy)
+        layers = [nn.Sequential(*pair) for pair in zip(self.pools, self.blocks, strict=True)]
+        chain: list[tuple[nn.Module, int]] = [(self.stem, 0)]
+        chain += [(layer, place) for place, layer in enumerate(layers, 1)]
+        return [*chain, (self.head, len(layers))]
 
     def network(
         self,
@@ -233,24 +243,6 @@ class PoolingResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no ty
             in_chs=self.in_chs if in_chs is None else in_chs,
             drop_path_rate=drop_path_rate,
         )
-
-    def check_image_size(
-        self, image_size: tuple[int, int], architecture: Architecture | None = None
-    ) -> None:
-        """Raise ValueError when (H, W) is too small for the poolings, of which all have as many.
-
-        The architecture, where there is one, is named in the message.
-        """
-        poolings, name = self.search_space.poolings, self.search_space.name
-        least, (height, width) = 2**poolings, image_size
-        if min(height, width) < least:
-            whose = f"space {name!r}"
-            if architecture is not None:
-                whose = f"architecture {self.search_space.describe(architecture)} of {whose}"
-            raise ValueError(
-                f"image_size must be at least {least}x{least} for the {poolings} poolings of "
-                f"{whose}, got {height}x{width}"
-            )
 
     def macs(self, architecture: Architecture, *, image_size: tuple[int, int]) -> int:
         """Count the multiply-accumulates of convolutions and head for one image, exactly.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from nas_ext.architecture import Architecture, Choice, SearchSpace
 from nas_ext.nni import ModelSpace, current_model
 from nas_ext.spaces.blocks import NormLayer, residual_block, supernet_norm
+from nas_ext.spaces.checks import check_positive, check_share, check_widths
+from nas_ext.spaces.timm_network import TimmNetwork
 
 __all__ = ["AtResolution", "ResolutionNetwork", "ResolutionResNet", "Weights"]
 
@@ -67,15 +69,18 @@ class _Layers:
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        return x.mean((2, 3))
+        return _average(x)
 
 
-class ResolutionNetwork(_Layers, nn.Module):
+class ResolutionNetwork(TimmNetwork, _Layers):
     """Be one architecture of a `ResolutionResNet`: plain torch and timm layers.
 
     `widths` are the channels of stem and blocks without the last block, whose channels are the
     classes; `resolutions` has a number of halvings for each block. Stochastic depth grows
     linearly from 0 at the first block to `drop_path_rate` at the last.
+
+    To timm the last block is the classifier, and its input is the features: without a linear
+    layer, it is what a new number of classes replaces.
     """
 
     def __init__(
@@ -89,14 +94,13 @@ class ResolutionNetwork(_Layers, nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_positive(num_classes=num_classes, in_chs=in_chs)
-        _check_widths(widths)
+        check_positive(num_classes=num_classes, in_chs=in_chs)
+        check_widths(widths)
         if len(resolutions) != len(widths):
             raise ValueError(
                 f"resolutions must be {len(widths)} numbers, one a block, got {list(resolutions)}"
             )
-        if not 0.0 <= drop_path_rate < 1.0:
-            raise ValueError(f"drop_path_rate must lie in [0, 1), got {drop_path_rate}")
+        check_share("drop_path_rate", drop_path_rate)
         channels, last = (*widths, num_classes), max(len(widths) - 1, 1)
         blocks = (
             AtResolution(
@@ -111,6 +115,40 @@ class ResolutionNetwork(_Layers, nn.Module):
             for at, resolution in enumerate(resolutions)
         )
         self._build(in_chs, widths[0], blocks, norm_layer)
+        self._norm_layer, self._global_pool = norm_layer, "avg"
+        self._last_resolution = resolutions[-1]
+        strides = [1] * len(widths)
+        self.finish(channels=widths, strides=strides, num_classes=num_classes, in_chs=in_chs)
+
+    def note_widths(self) -> None:
+        """Set the widths of the features: the channels in front of the last block."""
+        self.num_features = self.head_hidden_size = self.feature_info[-1]["num_chs"]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits of feature maps, or their means where `pre_logits` is set."""
+        if not pre_logits:
+            x = self.blocks[-1](x)
+        return x.mean((2, 3)) if self._global_pool else x
+
+    def get_classifier(self, name_only: bool = False) -> nn.Module | str:
+        """Return the last block, which makes the logits, or its name."""
+        return f"blocks.{len(self.blocks) - 1}" if name_only else self.blocks[-1]
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the last block by a fresh one, by nothing for 0 classes.
+
+        `global_pool` is "avg", or "" for maps instead of their means.
+        """
+        if global_pool not in (None, "", "avg"):
+            raise ValueError(f"global_pool must be 'avg' or '', got {global_pool!r}")
+        self.num_classes = num_classes
+        self._global_pool = self._global_pool if global_pool is None else global_pool
+        block: nn.Module = nn.Identity()
+        if num_classes:
+            like = next(self.parameters())
+            block = residual_block(self.num_features, num_classes, norm_layer=self._norm_layer)
+            block = AtResolution(block, self._last_resolution).to(like.device, like.dtype)
+        self.blocks[-1] = block.train(self.training)
 
 
 class ResolutionResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no types
@@ -147,8 +185,8 @@ class ResolutionResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no
         in_chs: int = 3,
     ) -> None:
         super().__init__()
-        _check_widths(widths)
-        _check_positive(resolutions=resolutions, num_classes=num_classes, in_chs=in_chs)
+        check_widths(widths)
+        check_positive(resolutions=resolutions, num_classes=num_classes, in_chs=in_chs)
         if weights not in get_args(Weights):
             raise ValueError(f"weights must be one of {list(get_args(Weights))}, got {weights!r}")
         self.widths = tuple(widths)
@@ -182,7 +220,7 @@ class ResolutionResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no
         Channels are `width` four times, twice as many four times, four times as many once, and
         the classes.
         """
-        _check_positive(width=width)
+        check_positive(width=width)
         return cls(
             widths=_resnet20_widths(width), weights=weights, num_classes=num_classes, in_chs=in_chs
         )
@@ -223,6 +261,15 @@ class ResolutionResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no
                 "resolutions": self.resolutions,
             }
         return {**given, "num_classes": self.num_classes, "in_chs": self.in_chs}
+
+    def forward_chain(self) -> list[tuple[Callable[[Tensor], Tensor], int]]:
+        """Return the layers that make up the forward, with the choices that decide up to each.
+
+        They are those of now: a one-shot strategy has put its own choices among them.
+        """
+        chain: list[tuple[Callable[[Tensor], Tensor], int]] = [(self.stem, 0)]
+        chain += [(block, place) for place, block in enumerate(self.blocks, 1)]
+        return [*chain, (_average, len(self.blocks))]
 
     def network(
         self,
@@ -286,6 +333,10 @@ class ResolutionResNet(_Layers, ModelSpace):  # type: ignore[misc]  # NNI has no
         return total
 
 
+def _average(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
 def _resnet20_widths(width: int) -> tuple[int, ...]:
     return (width,) * 4 + (2 * width,) * 4 + (4 * width,)
 
@@ -294,14 +345,3 @@ def _block_weights(in_chs: int, out_chs: int) -> int:
     """Count the convolution weights of a residual block, each used once for every pixel."""
     projection = in_chs * out_chs if in_chs != out_chs else 0
     return 9 * in_chs * out_chs + 9 * out_chs * out_chs + projection
-
-
-def _check_positive(**values: object) -> None:
-    for name, value in values.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _check_widths(widths: Sequence[int]) -> None:
-    if not widths or any(type(width) is not int or width < 1 for width in widths):
-        raise ValueError(f"widths must be positive integers, got {list(widths)}")

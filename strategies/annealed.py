@@ -6,16 +6,16 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from nas_ext.oneshot import SampledStrategy
 from nas_ext.samplers import Sampler
 from nas_ext.schedule import Schedule, linear, split
 from nas_ext.search import Phase, Setting
+from nas_ext.strategies.rewarded import RewardedStrategy
 
 __all__ = ["AnnealedStrategy"]
 
 
 @dataclass(kw_only=True, eq=False)
-class AnnealedStrategy(SampledStrategy):
+class AnnealedStrategy(RewardedStrategy):
     """A strategy of uniform draws that fill a table of values, then of draws by those values.
 
     The temperature falls linearly from `temperature` to `final_temperature` over the last phase.
@@ -26,7 +26,6 @@ class AnnealedStrategy(SampledStrategy):
 
     temperature: float = 0.02
     final_temperature: float = 0.0025
-    decay: float = 0.95
     initial_value: float | None = 1.0
     shares: tuple[float, ...] = (0.65, 0.35)
 
@@ -40,8 +39,6 @@ class AnnealedStrategy(SampledStrategy):
                 f"final_temperature must not exceed temperature {self.temperature}, "
                 f"got {self.final_temperature}"
             )
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
         if self.initial_value is not None and not 0 <= self.initial_value <= 1:
             raise ValueError(f"initial_value must lie in [0, 1] or be None: {self.initial_value}")
         if len(self.shares) not in (1, 2) or not all(0 < s < math.inf for s in self.shares):

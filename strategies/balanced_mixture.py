@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from nas_ext.oneshot import OnTrainingBatch
 from nas_ext.oneshot.mixture import MixtureStrategy
 from nas_ext.samplers import Sampler, UniformSampler
 from nas_ext.samplers.mixture import MixtureSampler, TabularMixtureSampler
 from nas_ext.samplers.mixture_space import MixtureSpace
+from nas_ext.samplers.reused_mixture import ReusedMixtureSampler
+from nas_ext.saved import source_setting
+from nas_ext.saved_mixture import MixtureSource, load_mixture, read_mixture
 from nas_ext.schedule import Schedule, linear
 from nas_ext.search import Phase, Setting
+from nas_ext.strategies.rewarded import RewardedStrategy
 
 __all__ = ["BalancedMixture"]
 
@@ -20,7 +25,7 @@ STAIRS = 1_000
 
 
 @dataclass(kw_only=True, eq=False)
-class BalancedMixture(MixtureStrategy):
+class BalancedMixture(RewardedStrategy, MixtureStrategy):
     """Share the architectures out among M supernets, each of which has as many as the others.
 
     Architectures are drawn uniformly; the supernet that trains one is drawn from p(m|c), a
@@ -38,6 +43,12 @@ class BalancedMixture(MixtureStrategy):
     `initial_value` their value before the first reward. `candidates` are those of the highest
     running reward; None evaluates every architecture once. Spaces up to `max_architectures`: the
     mixture has a row for each.
+
+    `mixture` is one that was learned before, on other images perhaps: a file of `save_mixture`, a
+    search's folder or `search.json`, or what these hold. Its p(m|c) is then the law of the
+    supernets from the first step to the last; running rewards are of other weights and start
+    anew, and the settings of temperature and fitting change nothing. It must have as many
+    supernets as `models` and be of the same space, known by name and size. The reuse is ours.
 
     On a table there are no supernets: the search is uniform, the rewards of an architecture are
     spread over the M columns, and what is found says little about a mixture that is trained.
@@ -57,11 +68,11 @@ class BalancedMixture(MixtureStrategy):
 
     schedule: Literal["inverse", "temperature"] = "inverse"
     final_inverse_temperature: float | None = None
-    decay: float = 0.95
     initial_value: float = 1.0
     ipf_refresh: Literal["step"] | int = "step"
     tolerance: float = 1e-4
     max_architectures: int = 100_000
+    mixture: MixtureSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,8 +81,6 @@ class BalancedMixture(MixtureStrategy):
         final = self.final_inverse_temperature
         if final is not None and not 1.0 <= final < math.inf:
             raise ValueError(f"final_inverse_temperature must be at least 1, got {final}")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
         if not 0 <= self.initial_value <= 1:
             raise ValueError(f"initial_value must lie in [0, 1], got {self.initial_value}")
         refresh = self.ipf_refresh
@@ -81,6 +90,35 @@ class BalancedMixture(MixtureStrategy):
             raise ValueError(f"tolerance must be positive, got {self.tolerance}")
         if self.max_architectures < 1:
             raise ValueError(f"max_architectures must be at least 1, got {self.max_architectures}")
+        self._saved = None if self.mixture is None else read_mixture(self.mixture)
+        self._check_models()
+
+    def _check_models(self) -> None:
+        """Raise ValueError for a mixture of another number of models, or for what one lacks."""
+        if self._saved is not None and self._saved["state"]["models"] != self.models:
+            raise ValueError(
+                f"models must be the {self._saved['state']['models']} of the mixture, "
+                f"got {self.models}"
+            )
+        if self.models > 1:
+            return
+        if self._saved is not None:
+            raise ValueError("models must be at least 2 to reuse a mixture, got 1")
+        if isinstance(self.reward, OnTrainingBatch):
+            raise ValueError(
+                "reward must be on validation data for models=1, which asks for no rewards, "
+                f"got {self.reward!r}"
+            )
+        if self.relative is not None:
+            raise ValueError(
+                "relative must be None for models=1, which asks for no rewards, "
+                f"got {self.relative!r}"
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as JSON values; a mixture that is no file by a digest of it."""
+        return {**super().settings, "mixture": source_setting(self.mixture, self._saved)}
 
     def phases(self, steps: int) -> tuple[Phase, ...]:
         return (Phase("mixture", steps, lambda setting: self._sampler(setting, steps)),)
@@ -98,15 +136,28 @@ class BalancedMixture(MixtureStrategy):
         if self.models == 1:
             return UniformSampler(setting.space, setting.rng)
         space = setting.space
-        mixture = MixtureSampler(
-            space if isinstance(space, MixtureSpace) else MixtureSpace(space, self.models),
+        placed = space if isinstance(space, MixtureSpace) else MixtureSpace(space, self.models)
+        mixture = self._mixture_sampler(placed, setting, steps)
+        return mixture if isinstance(space, MixtureSpace) else TabularMixtureSampler(mixture)
+
+    def _mixture_sampler(
+        self, space: MixtureSpace, setting: Setting, steps: int
+    ) -> MixtureSampler:
+        kept: dict[str, Any] = {
+            "decay": self.decay,
+            "initial": self.initial_value,
+            "limit": self.max_architectures,
+            "relative": self.shaping(setting),
+        }
+        if self._saved is not None:
+            law = load_mixture(self._saved, space.base).probabilities
+            return ReusedMixtureSampler(space, setting.rng, probabilities=law, **kept)
+        return MixtureSampler(
+            space,
             setting.rng,
             inverse_temperature=self.inverse_temperature(steps),
-            decay=self.decay,
-            initial=self.initial_value,
             hold=-(-steps // STAIRS) if self.ipf_refresh == "step" else self.ipf_refresh,
             rebalanced=self.ipf_refresh == "step",
             tolerance=self.tolerance,
-            limit=self.max_architectures,
+            **kept,
         )
-        return mixture if isinstance(space, MixtureSpace) else TabularMixtureSampler(mixture)

@@ -51,5 +51,6 @@ class Boltzmann(AnnealedStrategy):
             temperature=temperature,
             decay=self.decay,
             initial=self.initial_value,
+            relative=self.shaping(setting),
             after=before if isinstance(before, BoltzmannSampler) else None,
         )

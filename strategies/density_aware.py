@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.special import softmax
@@ -24,11 +24,10 @@ from nas_ext.oneshot import SampledStrategy, Supernet
 from nas_ext.oneshot.representations import activation_rows, gradient_rows
 from nas_ext.samplers import UniformSampler
 from nas_ext.samplers.weighted import WeightedSampler
-from nas_ext.schedule import split
+from nas_ext.schedule import check_shares, split
 from nas_ext.search import Phase, Setting
 from nas_ext.similarity import l2
 from nas_ext.sparsity import probabilities, temperature_for
-from nas_ext.strategies.tree_strategy import check_shares
 
 __all__ = ["DensityAware"]
 
@@ -63,6 +62,8 @@ class DensityAware(SampledStrategy):
     between tables and are no targets (D5-3, D5-4). The shares are those of the pooling
     experiment, 50 of 300 epochs; NAS-Bench-Macro had 20 of 50.
     """
+
+    asks_rewards: ClassVar[bool] = False
 
     candidates: int | None = None
     distance: Literal[

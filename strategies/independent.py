@@ -45,5 +45,6 @@ class Independent(AnnealedStrategy):
             decay=self.decay,
             initial=self.initial_value,
             exploration=self.exploration,
+            relative=self.shaping(setting),
             after=before if isinstance(before, IndependentSampler) else None,
         )

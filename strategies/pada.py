@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nas_ext.oneshot import SampledStrategy, SearchModule
 from nas_ext.oneshot.pada import ImportanceObserver
@@ -29,14 +29,20 @@ class PADA(SampledStrategy):
     Options without parameters have the uniform share only. In pooling spaces both options of a
     layer stand for the block behind it. Data sampling replaces the sampler of the training
     loader, which must be a `DataLoader` over an indexed data set with batches `(inputs, labels)`
-    of one class each, and needs a training step that calls the model once a batch. On a table
-    there are neither gradients nor samples: draws are uniform there.
+    of one class each, and needs a training step that calls the model once a batch. A table has
+    neither gradients nor samples, and its accuracies are no stand-in: an option may have large
+    gradients because it is good or because it is bad. Phases that run on a table therefore draw
+    uniformly, and the bench leaves the method out.
 
     Source: section 4.3 (PA&DA). Departures: probabilities for each choice apart, where the source
     has one vector for all edges of a cell; conditioned on the architecture's existence; gradients
     are read before they are clipped. The published runs clip at 5, with a learning rate of 0.05
     and batches of 256: `gradient_clip_val` of the trainer and the training module's settings.
     """
+
+    asks_rewards: ClassVar[bool] = False
+
+    several_devices: ClassVar[str] = "draw by the errors of its own samples"
 
     candidates: int | None = None
     path_sampling: bool = True

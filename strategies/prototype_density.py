@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -14,9 +14,8 @@ from nas_ext.estimation import FloatArray
 from nas_ext.oneshot import SampledStrategy
 from nas_ext.samplers import UniformSampler
 from nas_ext.samplers.prototype import PrototypeSampler, Represent, cluster
-from nas_ext.schedule import split
+from nas_ext.schedule import check_shares, split
 from nas_ext.search import Phase, Setting
-from nas_ext.strategies.tree_strategy import check_shares
 
 __all__ = ["PrototypeDensity"]
 
@@ -47,6 +46,8 @@ class PrototypeDensity(SampledStrategy):
     within some K / rate proposals; "inverse", a soft assignment, does so more slowly; more
     `rounds` undo it. The sizes of its spaces are printed with slips (D5-10, D5-11).
     """
+
+    asks_rewards: ClassVar[bool] = False
 
     prototypes: int = 100
     samples: int | None = None

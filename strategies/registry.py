@@ -7,10 +7,14 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from torch import nn
+
+from nas_ext.architecture import SearchSpace
 from nas_ext.oneshot import DifferentiableStrategy, SampledStrategy
 from nas_ext.strategies.balanced_mixture import BalancedMixture
 from nas_ext.strategies.boltzmann import Boltzmann
 from nas_ext.strategies.density_aware import DensityAware
+from nas_ext.strategies.fits import misfit
 from nas_ext.strategies.gaea import GAEA
 from nas_ext.strategies.independent import Independent
 from nas_ext.strategies.iterative_mcts import IterativeMCTS
@@ -32,8 +36,8 @@ AnyStrategy: TypeAlias = SampledStrategy | DifferentiableStrategy
 class StrategyEntry:
     """A strategy class with what a table of strategies says of it.
 
-    `on_tables` are settings with which it runs against a table, which has no network outputs;
-    None says that it cannot, having no sampler, or would only draw uniformly there.
+    `on_tables` are settings with which it runs against a table, which has no network outputs.
+    `not_on_tables` says why it cannot, where it cannot.
     """
 
     strategy: type[AnyStrategy]
@@ -41,9 +45,21 @@ class StrategyEntry:
     source: str
     cost: str
     spaces: str
-    on_tables: Mapping[str, Any] | None = field(default_factory=dict)
+    on_tables: Mapping[str, Any] = field(default_factory=dict)
+    not_on_tables: str | None = None
+
+    def misfit(self, space: SearchSpace, model: nn.Module | None = None) -> str | None:
+        """Return why the strategy, with its usual settings, cannot search a space, or None.
+
+        With the `model` space, not yet a supernet, its kinds of choices are looked at too.
+        """
+        return misfit(self.strategy(), space, model)
 
 
+_NO_SAMPLER = (
+    "is moved by gradients of a network's loss and draws nothing: a table has neither network nor "
+    "gradients, and anything that learned from its rewards would be another method"
+)
 _MIXTURE_COST = "every option of every layer, on a training and on a validation batch"
 
 STRATEGIES: Mapping[str, StrategyEntry] = MappingProxyType(
@@ -129,7 +145,8 @@ STRATEGIES: Mapping[str, StrategyEntry] = MappingProxyType(
             "chapter 4, section 4.3",
             "1 training pass",
             "layer choices and pooling spaces; ranking the whole space needs an enumerable one",
-            None,
+            not_on_tables="draws options by the norms of gradients and samples by the errors of "
+            "a network: a table has neither, and without them it would be random search",
         ),
         "resolution-darts": StrategyEntry(
             ResolutionDARTS,
@@ -137,7 +154,7 @@ STRATEGIES: Mapping[str, StrategyEntry] = MappingProxyType(
             "chapter 2, equations 2.4 and 2.5",
             _MIXTURE_COST,
             "plain products of layer choices",
-            None,
+            not_on_tables=_NO_SAMPLER,
         ),
         "gaea": StrategyEntry(
             GAEA,
@@ -145,7 +162,7 @@ STRATEGIES: Mapping[str, StrategyEntry] = MappingProxyType(
             "chapter 2, multi-scale resolution blocks",
             _MIXTURE_COST,
             "plain products of layer choices",
-            None,
+            not_on_tables=_NO_SAMPLER,
         ),
     }
 )

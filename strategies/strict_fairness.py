@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nas_ext.architecture import SearchSpace
 from nas_ext.oneshot import SampledStrategy
@@ -33,6 +34,8 @@ class StrictFairness(SampledStrategy):
     space, where the method cannot be stated literally, takes a random Hamiltonian cycle of
     positions; choices with fewer options go on with a permutation in the next step.
     """
+
+    asks_rewards: ClassVar[bool] = False
 
     candidates: int | None = None
 

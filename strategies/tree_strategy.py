@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from nas_ext.architecture import ENUMERABLE
 from nas_ext.estimation import FloatArray
-from nas_ext.oneshot import SampledStrategy
 from nas_ext.samplers import TreeSampler
 from nas_ext.samplers.weighted_tree import WeightedTreeSampler
 from nas_ext.schedule import Schedule, linear
 from nas_ext.search import Phase, Setting
+from nas_ext.strategies.rewarded import RewardedStrategy
 from nas_ext.tree import Tree, tree_from_state
 
-__all__ = ["GrowTree", "TreeStrategy", "check_shares"]
+__all__ = ["GrowTree", "TreeStrategy"]
 
 GrowTree: TypeAlias = Callable[[Setting], Tree]
 
@@ -26,7 +26,7 @@ WARM_UP_DISTANCES = ("cosine", "l2", "kl", "cross-entropy", "gradient", "encodin
 
 
 @dataclass(kw_only=True, eq=False)
-class TreeStrategy(SampledStrategy):
+class TreeStrategy(RewardedStrategy):
     """A strategy that ends in Boltzmann walks over UCT scores.
 
     The temperature falls linearly from `temperature` to `final_temperature` over the last phase;
@@ -34,7 +34,9 @@ class TreeStrategy(SampledStrategy):
     `initial_value` the value of a node before its first reward: 1 makes early walks explore, None
     takes the first reward. The `candidates` are the greedy visited leaf and walks without
     exploration at the final temperature, or every visited leaf of a space that is no larger.
-    Sections 3.2 and 3.6.
+    Sections 3.2 and 3.6. Scores are recomputed at every walk: algorithm 3.1 refreshes those on
+    the path alone, and leaves its siblings with stale bonuses (D3-8). For NAS-Bench-Macro the
+    temperature begins at .01, and its end is not printed (D3-6): .0025 there too.
 
     `warm_up_sampling` "density" fills the tree with draws from the law of `DensityAware` instead
     of uniform ones, at its scale, by the mean `warm_up_distance` to all others over
@@ -47,7 +49,6 @@ class TreeStrategy(SampledStrategy):
     temperature: float = 0.02
     final_temperature: float = 0.0025
     exploration: float = 0.5
-    decay: float = 0.95
     initial_value: float | None = 1.0
     warm_up_sampling: Literal["uniform", "density"] = "uniform"
     warm_up_distance: Literal["cosine", "l2", "kl", "cross-entropy", "gradient", "encoding"] = (
@@ -67,8 +68,6 @@ class TreeStrategy(SampledStrategy):
             )
         if not 0 <= self.exploration < math.inf:
             raise ValueError(f"exploration must not be negative, got {self.exploration}")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
         if self.initial_value is not None and not 0 <= self.initial_value <= 1:
             raise ValueError(f"initial_value must lie in [0, 1] or be None: {self.initial_value}")
         if self.warm_up_sampling not in ("uniform", "density"):
@@ -104,22 +103,24 @@ class TreeStrategy(SampledStrategy):
                 setting.space,
                 setting.rng,
                 probabilities=self._density_law(setting),
-                tree=tree,
-                final_temperature=self.final_temperature,
-                exploration=self.exploration,
-                decay=self.decay,
-                initial=self.initial_value,
+                **self._tree_settings(setting, tree),
             )
-        return TreeSampler(
-            setting.space,
-            setting.rng,
-            tree=tree,
-            temperature=temperature,
-            final_temperature=self.final_temperature,
-            exploration=self.exploration,
-            decay=self.decay,
-            initial=self.initial_value,
-        )
+        return self._make(setting, temperature=temperature, **self._tree_settings(setting, tree))
+
+    def _make(self, setting: Setting, **settings: Any) -> TreeSampler:
+        """Return the sampler of a phase; a method that keeps more makes another one."""
+        return TreeSampler(setting.space, setting.rng, **settings)
+
+    def _tree_settings(self, setting: Setting, tree: Tree) -> dict[str, Any]:
+        """Return what every sampler of a tree is made with, but its law."""
+        return {
+            "tree": tree,
+            "final_temperature": self.final_temperature,
+            "exploration": self.exploration,
+            "decay": self.decay,
+            "initial": self.initial_value,
+            "relative": self.shaping(setting),
+        }
 
     def _density_law(self, setting: Setting) -> FloatArray:
         """Return the probability of each architecture `[N]`, or the one that is restored."""
@@ -138,12 +139,6 @@ class TreeStrategy(SampledStrategy):
     def density_limit(self) -> int:
         """Return the largest space whose architectures are compared for a warm-up by density."""
         return ENUMERABLE
-
-
-def check_shares(shares: Sequence[float], phases: int) -> None:
-    """Raise ValueError unless there is a positive share for each phase."""
-    if len(shares) != phases or not all(0 < share < math.inf for share in shares):
-        raise ValueError(f"shares must be {phases} positive numbers, got {list(shares)}")
 
 
 def _tree_before(setting: Setting) -> Tree:

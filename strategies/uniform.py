@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nas_ext.oneshot import SampledStrategy
 from nas_ext.samplers import UniformSampler
@@ -21,6 +22,8 @@ class Uniform(SampledStrategy):
     Source: section 2.1 (SPOS), equations 2.1 and 5.1; the sum there has one term too many.
     Uniform over encodings where encodings of one network repeat, as in the thesis.
     """
+
+    asks_rewards: ClassVar[bool] = False
 
     candidates: int | None = None
 

@@ -99,12 +99,12 @@ def test_a_strategy_that_needs_a_network_is_left_out_with_its_reason(
 ) -> None:
     entries = {
         "uniform": STRATEGIES["uniform"],
-        "weights": replace(STRATEGIES["mcts"], on_tables=None),
+        "weights": replace(STRATEGIES["mcts"], not_on_tables="needs more"),
     }
     monkeypatch.setattr(module, "STRATEGIES", entries)
     made = bench(POOLING, ["all"], seeds=2, evaluations=20, baselines=())
     assert [score.strategy for score in made.scores] == ["uniform"]
-    reason = "weights trains a network's weights and cannot run on a table"
+    reason = "weights cannot run on a table: it needs more"
     assert made.skipped == {"weights": reason}
     with pytest.raises(ValueError, match=reason):
         bench(POOLING, ["weights"], seeds=2, evaluations=20)

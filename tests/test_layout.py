@@ -24,10 +24,41 @@ FOLDERS = {
 }
 # What may import torch, NNI, Lightning or timm. Everything else is the core.
 OUTER = {
-    *("__main__", "bench", "cli", "cli_views", "compare", "data"),
-    *("demo", "demo_report", "first_import", "latency", "nni", "oneshot", "plots"),
-    *("random_oneshot", "report", "retrain", "run_trees", "runs", "second_stage"),
-    *("shifting", "spaces", "strategies", "supernets"),
+    *("__main__", "bench", "cli", "cli_compare", "cli_export", "cli_fit", "cli_latency"),
+    *(
+        "cli_retrain",
+        "cli_spaces",
+        "cli_views",
+        "compare",
+        "comparison",
+        "data",
+        "demo",
+        "demo_report",
+        "evaluation",
+        "export",
+    ),
+    *(
+        "first_import",
+        "found",
+        "ground_truth",
+        "ground_truth_queue",
+        "latency",
+        "nni",
+        "oneshot",
+        "plots",
+    ),
+    *(
+        "random_oneshot",
+        "recalibration",
+        "references",
+        "report",
+        "retrain",
+        "retrain_inputs",
+        "run_trees",
+        "runs",
+    ),
+    *("second_stage", "segmentation", "shifting", "space_check", "spaces", "strategies"),
+    *("supernets", "taking_out", "workers"),
 }
 
 # Imports everything and prints every module's name and file. It runs where a top-level

@@ -227,6 +227,54 @@ def test_every_method_spends_its_budget_and_leaves_a_file(
         assert all(known[line.architecture] == line.accuracy for line in found.ranking)
 
 
+@pytest.fixture(scope="module")
+def mixture(search: Search) -> Path:
+    return search(BalancedMixture(models=2, seed=1, candidates=None))
+
+
+@pytest.mark.parametrize("method", ["exhaustive", "random", "boltzmann", "evolution"])
+def test_a_mixture_is_selected_from_in_the_supernet_of_each_architecture(
+    method: str, mixture: Path
+) -> None:
+    found = select(mixture, method, budget=None if method == "exhaustive" else 8)
+    # the search evaluated all 21, each in its own supernet
+    known = {line.architecture: line for line in SearchResult.load(mixture).ranking}
+    assert len(known) == 21
+    for line in found.ranking:
+        assert line == known[line.architecture]
+    assert sorted({line.extra["supernet"] for line in known.values()}) == [0, 1]
+    if method == "exhaustive":
+        assert len(found.ranking) == 21
+        assert dict(found.passes) == {"accuracies": 21 * 6}
+
+
+def test_shifting_moves_the_supernet_of_each_candidate(mixture: Path) -> None:
+    before = (mixture / "supernet.safetensors").read_bytes()
+    found = select(mixture, "shifting", budget=3, batch_size=32)
+    members = SearchResult.load(mixture).mixture
+    assert members is not None
+    space = load_run(mixture).strategy.search_space
+    for line in found.ranking:
+        assert line.extra["supernet"] == members["members"][space.index(line.architecture)]
+    assert (mixture / "supernet.safetensors").read_bytes() == before
+
+
+def test_a_mixture_that_was_not_saved_is_refused_with_the_reason(
+    mixture: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(mixture, tmp_path / "copy", ignore=shutil.ignore_patterns("nni"))
+    replace(SearchResult.load(copy), mixture=None).save(copy / "search.json")
+    with pytest.raises(ValueError, match="result of BalancedMixture must hold its mixture"):
+        select(copy, "exhaustive")
+
+
+def test_the_command_selects_from_a_mixture(mixture: Path) -> None:
+    values = json.loads(
+        call("select", str(mixture), "--method", "random", "--budget", "3", "--json")
+    )
+    assert {line["extra"]["supernet"] for line in values["ranking"]} <= {0, 1}
+
+
 def test_lines_say_name_sample_and_cost_as_the_search_does(uniform: Path) -> None:
     ranked = {line.architecture: line for line in SearchResult.load(uniform).ranking}
     for line in select(uniform, "exhaustive").ranking:

@@ -6,104 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from nas_ext.architecture import Architecture, Choice, SearchSpace
 from nas_ext.benchmarks.table import Table, data_file
 from nas_ext.files import read_json
+from nas_ext.nasbench_macro import NASBenchMacroSpace
 
 __all__ = ["FILE", "NASBenchMacroSpace", "nasbench_macro_table"]
 
 FILE = "nas-bench-macro_cifar10.json"
 """The published file; it comes from the repository xiusu/NAS-Bench-Macro (Apache-2.0)."""
-
-OPTIONS = ("identity", "mb3_k3", "mb6_k5")
-BLOCKS = {1: (3, 3), 2: (6, 5)}
-"""Expansion and kernel of the inverted residual blocks, by option."""
-
-STAGES = ((64, 2), (128, 3), (256, 3))
-"""Width and number of layers of each stage; the first layer of each has stride 2."""
-
-STEM, HEAD, CLASSES, IMAGE = 32, 1280, 10, 32
-
-
-class NASBenchMacroSpace(SearchSpace):
-    """List the chains of eight layers, each an identity or one of two inverted residual blocks.
-
-    The code of an architecture has a digit a layer, first layer first: 0 identity, 1 expansion 3
-    and kernel 3, 2 expansion 6 and kernel 5. The order is that of the codes. 6,561 encodings are
-    3,969 networks: within a stage, past its first layer, an identity passes its input through,
-    so its place does not matter. Source: Su et al. 2021, "Prioritized Architecture Sampling with
-    Monte-Carlo Tree Search".
-    """
-
-    def __init__(self, name: str = "nasbench-macro") -> None:
-        layers = sum(count for _, count in STAGES)
-        super().__init__(name, [Choice(f"layer{i + 1}", OPTIONS) for i in range(layers)])
-
-    def code(self, architecture: Architecture) -> str:
-        """Return the key of the published file, such as "22212220"."""
-        return "".join(map(str, self.check(architecture)))
-
-    def from_code(self, code: str) -> Architecture:
-        """Return the architecture of a key; ValueError when it names none."""
-        if len(code) != len(self.choices) or not set(code) <= set("012"):
-            raise ValueError(
-                f"code must be {len(self.choices)} digits out of 0, 1 and 2, got {code!r}"
-            )
-        return tuple(map(int, code))
-
-    def describe(self, architecture: Architecture) -> str:
-        """Return the key of the published file."""
-        return self.code(architecture)
-
-    def canonical(self, architecture: Architecture) -> Architecture:
-        """Return the encoding whose identities past a stage's first layer stand at its end."""
-        self.check(architecture)
-        chosen: list[int] = []
-        for _, count in STAGES:
-            first, *others = architecture[len(chosen) : len(chosen) + count]
-            kept = [option for option in others if option]
-            chosen += [first, *kept, *[0] * (count - 1 - len(kept))]
-        return tuple(chosen)
-
-    def params(self, architecture: Architecture) -> int:
-        """Return the trainable parameters: convolutions, affine batch norms, linear layer."""
-        return self._costs(architecture)[0]
-
-    def macs(self, architecture: Architecture) -> int:
-        """Return the multiply-accumulates of one image: convolutions and linear layer."""
-        return self._costs(architecture)[1]
-
-    def _costs(self, architecture: Architecture) -> tuple[int, int]:
-        """Sum the units (weights, output channels, output pixels) of the network."""
-        self.check(architecture)
-        units = [(9 * 3 * STEM, STEM, IMAGE**2)]
-        before, side, layer = STEM, IMAGE, 0
-        for width, count in STAGES:
-            for place in range(count):
-                after = side // 2 if place == 0 else side
-                units += _units(architecture[layer], before, width, side**2, after**2)
-                before, side, layer = width, after, layer + 1
-        units.append((before * HEAD, HEAD, side**2))
-        params = sum(weights + 2 * channels for weights, channels, _ in units)
-        macs = sum(weights * pixels for weights, _, pixels in units)
-        return params + (HEAD + 1) * CLASSES, macs + HEAD * CLASSES
-
-
-def _units(
-    option: int, in_chs: int, out_chs: int, in_pixels: int, out_pixels: int
-) -> list[tuple[int, int, int]]:
-    """Return weights, output channels and output pixels of each convolution of a layer."""
-    if option not in BLOCKS:
-        # Where the shape changes, an identity is a 1 x 1 convolution; elsewhere it is nothing.
-        same = in_chs == out_chs and in_pixels == out_pixels
-        return [] if same else [(in_chs * out_chs, out_chs, out_pixels)]
-    expansion, kernel = BLOCKS[option]
-    hidden = expansion * in_chs
-    return [
-        (in_chs * hidden, hidden, in_pixels),
-        (kernel * kernel * hidden, hidden, out_pixels),
-        (hidden * out_chs, out_chs, out_pixels),
-    ]
 
 
 def nasbench_macro_table(path: str | Path | None = None) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from nas_ext.data.images import ImageData, Images
+
+WRITTEN = ("digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn")
+"""Names of data sets whose images mean something else in a mirror."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +34,18 @@ class Augmentation:
 def default_augmentation(data: ImageData) -> Augmentation:
     """Return the usual variation: moves by an eighth of the shorter side, and mirror images.
 
-    On 32x32 pixels these are the thesis's 4 (section 2.4). Digits are not mirrored.
+    On 32x32 pixels these are the thesis's 4 (section 2.4). Digits and letters are not mirrored.
     """
-    return Augmentation(crop_padding=round(min(data.image_size) / 8), flip=data.name != "digits")
+    padding = round(min(data.image_size) / 8)
+    return Augmentation(crop_padding=padding, flip=data.name not in WRITTEN)
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
     """Serve whole batches: index it with a list of positions.
 
     Gives `[B, C, H, W]` float32, normalised with `data`'s mean and standard deviation, and
-    labels `[B]`. The augmentation draws from `generator`, and so moves it.
+    labels `[B]`. The augmentation draws from `generator`, and so moves it. `vary` comes after it:
+    uint8 pixels in, uint8 pixels of the same shape out.
     """
 
     def __init__(
@@ -49,8 +55,10 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         *,
         augmentation: Augmentation | None = None,
         generator: torch.Generator | None = None,
+        vary: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.images = images
+        self.vary = vary
         self.augmentation = augmentation or Augmentation()
         self.generator = generator
         # (x / 255 - mean) / std as one multiplication and one addition
@@ -65,6 +73,8 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         batch = torch.as_tensor(indices)
         pixels = self._augmented(self.images.pixels[batch])
+        if self.vary is not None:
+            pixels = self.vary(pixels)
         return pixels.float().mul_(self._scale).add_(self._shift), self.images.labels[batch]
 
     def _augmented(self, pixels: Tensor) -> Tensor:
@@ -87,6 +97,25 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return pixels.flatten(2).gather(2, places).view(count, channels, height, width)
 
 
+class _Shares(BatchSampler):
+    """Give one of several processes its share of each of the batches that all draw alike."""
+
+    def __init__(
+        self,
+        order: RandomSampler | SequentialSampler,
+        size: int,
+        drops: bool,
+        share: tuple[int, int],
+    ) -> None:
+        super().__init__(order, size, drops)
+        self._share = share
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, count = self._share
+        for batch in super().__iter__():
+            yield batch[rank::count]
+
+
 def loader(
     images: Images,
     data: ImageData,
@@ -96,13 +125,19 @@ def loader(
     seed: int = 0,
     drop_last: bool | None = None,
     augmentation: Augmentation | None = None,
+    vary: Callable[[Tensor], Tensor] | None = None,
+    share: tuple[int, int] = (0, 1),
+    moves: torch.Generator | None = None,
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Return a loader of normalised batches: float32 `[B, C, H, W]` and int64 `[B]`.
 
     For training: shuffled anew each epoch, augmented (`default_augmentation` unless told
-    otherwise), the last incomplete batch dropped. Shuffle and augmentation draw from one
-    generator, started from `seed` and kept as the loader's `generator`. Otherwise: in order, as
-    they are, all of them. `drop_last` overrides either rule.
+    otherwise, then `vary`), the last incomplete batch dropped. Shuffle and augmentation draw from
+    one generator, started from `seed` and kept as the loader's `generator`. Otherwise: in order,
+    as they are, all of them. `drop_last` overrides either rule.
+
+    One of several processes that train together gets its `share` (which, of how many) of every
+    batch, and its augmentation may draw from a generator `moves` of its own.
 
     Raises ValueError when there is no image, or dropping leaves no batch.
     """
@@ -114,17 +149,22 @@ def loader(
         raise ValueError(
             f"batch_size must be at most the number of {kind} {len(images)}, got {batch_size}"
         )
-    if not train and augmentation is not None:
-        raise ValueError("augmentation must be None for evaluation")
+    for name, value in (("augmentation", augmentation), ("vary", vary)):
+        if not train and value is not None:
+            raise ValueError(f"{name} must be None for evaluation")
     # an evaluation loader has one too: iterating draws a number, by default the global one's
     generator = torch.Generator().manual_seed(seed)
     if train:
         augmentation = default_augmentation(data) if augmentation is None else augmentation
-    dataset = Batches(images, data, augmentation=augmentation, generator=generator)
+    draws = generator if moves is None else moves
+    dataset = Batches(images, data, augmentation=augmentation, generator=draws, vary=vary)
     order = RandomSampler(images, generator=generator) if train else SequentialSampler(images)
+    batches = BatchSampler(order, batch_size, drops)
+    if share != (0, 1):
+        batches = _Shares(order, batch_size, drops, share)
     return DataLoader(
         dataset,
-        sampler=BatchSampler(order, batch_size, drops),
+        sampler=batches,
         batch_size=None,  # the sampler's lists go to the data set whole
         generator=generator,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Mode = Literal["L", "RGB", "RGBA"]
+
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError),
+    Image.DecompressionBombError,
+)
+"""What Pillow's readers raise for broken files."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ def probe(path: Path) -> Format:
     Raises ValueError, with the file's name, for a file that is no image.
     """
     with _opened(path) as image:
-        return Format((image.height, image.width), _mode(image))
+        return format_of(image)
 
 
 def decode(path: Path, mode: Mode, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -40,13 +46,29 @@ def decode(path: Path, mode: Mode, size: tuple[int, int]) -> NDArray[np.uint8]:
     tells how to read (float pixels, or integers beyond 16 bit).
     """
     with _opened(path) as image:
-        wide = image.mode.startswith("I") or image.mode == "F"
-        pixels = (_to_8_bit(image) if wide else image).convert(mode)
-        height, width = size
-        if pixels.size != (width, height):
-            pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-        array = np.asarray(pixels)
+        return pixels_of(image, mode, size)
+
+
+def format_of(image: Image.Image) -> Format:
+    """Return an open image's size and mode."""
+    return Format((image.height, image.width), _mode(image))
+
+
+def pixels_of(image: Image.Image, mode: Mode, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an open image's pixels `[C, H, W]`, as `decode` does."""
+    wide = image.mode.startswith("I") or image.mode == "F"
+    pixels = (_to_8_bit(image) if wide else image).convert(mode)
+    height, width = size
+    if pixels.size != (width, height):
+        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+    array = np.asarray(pixels)
     return array[None] if mode == "L" else array.transpose(2, 0, 1)
+
+
+def mode_for(formats: Sequence[Format]) -> Mode:
+    """Return the mode of a data set: its images' where they share one, else RGB."""
+    first = formats[0].mode
+    return first if all(form.mode == first for form in formats) else "RGB"
 
 
 def _mode(image: Image.Image) -> Mode:
@@ -70,10 +92,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    # What Pillow's readers raise for broken files.
-    broken = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError)
     try:
         with Image.open(path) as image:
             yield image
-    except (*broken, Image.DecompressionBombError) as error:
+    except BROKEN as error:
         raise ValueError(f"{path} is not a readable image: {error}") from error

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nas_ext.data.decode import Format, Mode, decode, probe
+from nas_ext.data.decode import Format, Mode, decode, mode_for, probe
 from nas_ext.data.images import ImageData, Images, assemble, stratified_split
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
@@ -54,7 +54,7 @@ def image_folder(
             raise ValueError(f"{name} must lie between 0 and 1, got {share}")
     files = _find(root)
     formats = [probe(file) for file in files.paths]
-    size = _choose_size(image_size, [form.size for form in formats])
+    size = choose_size(image_size, [form.size for form in formats])
     pixels = _read(files.paths, formats, size)
     split = _split(files, np.random.default_rng(seed), val_share, test_share)
     images = Images(torch.from_numpy(pixels), torch.from_numpy(files.labels))
@@ -142,9 +142,10 @@ def _split(
     return train, parts["val"], parts["test"]
 
 
-def _choose_size(
+def choose_size(
     wanted: int | tuple[int, int] | None, sizes: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
+    """Return height and width of all images: those asked for, or those that they share."""
     if wanted is None:
         shared = sizes[0]
         keeps = max(shared) <= LARGEST_NATIVE and all(size == shared for size in sizes)
@@ -155,19 +156,26 @@ def _choose_size(
     return height, width
 
 
-def _read(
-    paths: Sequence[Path], formats: Sequence[Format], size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    first = formats[0].mode
-    mode: Mode = first if all(form.mode == first for form in formats) else "RGB"
-    shape = (len(paths), {"L": 1, "RGB": 3, "RGBA": 4}[mode], *size)
+def room_for(count: int, mode: Mode, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return memory for the pixels of all images, `[N, C, H, W]`.
+
+    Raises ValueError where it would be more than 4 GiB.
+    """
+    shape = (count, {"L": 1, "RGB": 3, "RGBA": 4}[mode], *size)
     needed = int(np.prod(shape, dtype=np.int64))
     if needed > MEMORY_LIMIT:
         raise ValueError(
-            f"{len(paths)} images of {shape[1]}x{size[0]}x{size[1]} need {needed / 1024**3:.1f} "
+            f"{count} images of {shape[1]}x{size[0]}x{size[1]} need {needed / 1024**3:.1f} "
             f"GiB, more than the limit of {MEMORY_LIMIT / 1024**3:.0f} GiB: lower image_size"
         )
-    pixels = np.empty(shape, dtype=np.uint8)
+    return np.empty(shape, dtype=np.uint8)
+
+
+def _read(
+    paths: Sequence[Path], formats: Sequence[Format], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    mode = mode_for(formats)
+    pixels = room_for(len(paths), mode, size)
     for row, path in zip(pixels, paths, strict=True):
         row[:] = decode(path, mode, size)
     return pixels

@@ -16,6 +16,7 @@ class SearchExperiment(NasExperiment):  # type: ignore[misc]  # NNI has no types
 
     Training runs in this process, no manager is started and no port opened. NNI's log, its
     checkpoints and its list of experiments lie in `out`/nni, not under the home folder.
+    Of several processes that train one supernet, each has an experiment of its own in there.
     Raises RuntimeError with a filelock that NNI hangs on.
     """
 
@@ -24,6 +25,8 @@ class SearchExperiment(NasExperiment):  # type: ignore[misc]  # NNI has no types
     ) -> None:
         _check_filelock()
         self._folder = Path(out).resolve() / "nni"
+        if rank := getattr(getattr(evaluator, "trainer", None), "global_rank", 0):
+            self._folder /= f"rank{rank}"
         self._folder.mkdir(parents=True, exist_ok=True)
         config: Any = NasExperimentConfig("sequential", "raw")
         config.experiment_working_directory = str(self._folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.nni import BaseSuperNetModule, ModelSpace, OneShotStrategy
 from nas_ext.oneshot.module import SearchModule
 from nas_ext.oneshot.strategy import SampledStrategy
+from nas_ext.results import SearchResult
+from nas_ext.samplers.mixture import MixtureSampler
 from nas_ext.samplers.mixture_space import SUPERNET, MixtureSpace
 
 __all__ = ["MixtureModel", "MixtureStrategy"]
@@ -149,6 +151,13 @@ class MixtureStrategy(SampledStrategy):
         seeds = np.random.SeedSequence(seed).generate_state(self.models)
         members = [self._another(model.members[0], int(s)) for s in seeds]
         return dict(MixtureModel(members).state_dict())
+
+    def _collect(self) -> SearchResult:
+        """Return the result with the mixture in it, as `nas_ext.saved_mixture` reads it."""
+        result, sampler = super()._collect(), self._search_module.search.sampler
+        if not isinstance(sampler, MixtureSampler):
+            return result
+        return replace(result, mixture=sampler.learned())
 
     @property
     def searched_space(self) -> SearchSpace:

@@ -6,16 +6,20 @@ import copy
 import math
 import time
 import warnings
+import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 
 from nas_ext.architecture import Architecture
 from nas_ext.nni import BaseOneShotLightningModule, LightningModule
 from nas_ext.oneshot.hooks import adopt_hooks
+from nas_ext.oneshot.layout import MemoryFormat, arrange, faster_layout
 from nas_ext.oneshot.randomness import Randomness
+from nas_ext.oneshot.spent import Spent, together
 from nas_ext.oneshot.steps import call_step
 from nas_ext.oneshot.supernet import Supernet, batch_size
 from nas_ext.search import Ranked, Search
@@ -36,7 +40,9 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
 
     `make_search` gets the number of optimizer steps, known only once Lightning is set up.
     `candidates` go to the final ranking (None: the whole space). `trained` counts the images that
-    each architecture was trained on. `randomness` is what a checkpoint restores besides. Raises
+    each architecture was trained on; `spent` is what all processes did together, known once the
+    search has ended. `randomness` is what a checkpoint restores besides; `memory_format` the
+    layout that the supernet has, or "measure" to choose it before the first step. Raises
     ValueError for a module that optimizes by hand: the search counts the trainer's steps.
     """
 
@@ -48,6 +54,7 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         *,
         candidates: int | None,
         randomness: Randomness | None = None,
+        memory_format: MemoryFormat | Literal["measure"] = "contiguous",
     ) -> None:
         super().__init__(training_module)
         if not training_module.automatic_optimization:
@@ -60,11 +67,13 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         self.seconds = 0.0
         self.average_reward = math.nan
         self.trained: Counter[Architecture] = Counter()
+        self.spent = Spent()
         self._candidates = candidates
         self._make_search = make_search
         self._search: Search | None = None
         self._restored: dict[str, Any] | None = None
         self._randomness = randomness or Randomness()
+        self.memory_format = memory_format
         self._undrawn: dict[str, Any] | None = None
         self._asked: tuple[Architecture, ...] = ()
         self._fresh_schedulers: list[Any] = []
@@ -153,8 +162,14 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         self, outputs: Any, batch: Any, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
         super().on_train_batch_end(outputs, batch, batch_idx, *args, **kwargs)
-        if self.trainer.loggers and not math.isnan(self.average_reward):
+        if not self.trainer.loggers:
+            return
+        if not math.isnan(self.average_reward):
             self.log("search_reward", self.average_reward)
+        every = self.trainer.log_every_n_steps
+        if every and self.search.step % every == 0:  # when Lightning writes: not for nothing
+            for name, value in self.search.sampler.diagnostics().items():
+                self.log(f"search_{name}", value)
 
     def validation_step(self, batch: Any, *rest: Any) -> Any:
         """Validate what was trained last; before any step, the first of the space."""
@@ -169,7 +184,13 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         """
         if self._undrawn is not None:
             self._randomness.load_state_dict(self._undrawn)
+        self._check_agreement()
         super().on_train_epoch_end()
+
+    def _check_agreement(self) -> None:
+        """Raise RuntimeError when the processes drew different architectures."""
+        drawn = [draw.architecture for draw in self.search.draws]
+        self.supernet.ranks.agree("draws", zlib.crc32(repr(drawn).encode()))
 
     # Begin and end.
 
@@ -199,8 +220,24 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
     def on_train_start(self) -> None:
         self._began = time.monotonic()
         self.supernet.reinitialised = [self._forget]
-        self.supernet.check()
+        self.supernet.begin()
+        if self.memory_format == "measure":
+            self.memory_format = self._measured()
         super().on_train_start()
+
+    def _measured(self) -> MemoryFormat:
+        """Lay out the supernet in the faster way, and say which that is."""
+        inputs, space = self.supernet.inputs, self.supernet.space
+        if self.supernet.ranks.size > 1 or inputs is None:
+            raise ValueError(
+                "memory_format must be named on several devices, and for batches that are not "
+                "(inputs, ...), got 'measure'"
+            )
+        self.supernet.activate(space.at(space.size // 2))
+        found, ratio = faster_layout(self.training_module.model, inputs)
+        arrange(self.training_module.model, found)
+        rank_zero_info("memory format %s, %.2f times as fast as the other", found, ratio)
+        return found
 
     def _forget(self) -> None:
         """Clear momenta and put learning rates and schedules back to where they started."""
@@ -219,14 +256,26 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
                 f"{self.search.phase.name!r}: the ranking is that of an unfinished search",
                 stacklevel=2,
             )
-        self.ranking = self.search.rank(self._candidates)
-        self.seconds, self._began = self._elapsed(), None
+        self._rank()
         super().on_train_end()
 
     def on_fit_end(self) -> None:
         if not self.ranking:  # went on from the last step: nothing to train, no on_train_end
-            self.ranking = self.search.rank(self._candidates)
+            self._rank()
         super().on_fit_end()
+
+    def _rank(self) -> None:
+        """Rank the candidates, and add up what all processes did."""
+        self._check_agreement()
+        self.ranking = self.search.rank(self._candidates)
+        seconds, self._began = self._elapsed(), None
+        ended = self.supernet.ranks.gathered((seconds, self._spent))
+        self.seconds = max(seconds for seconds, _ in ended)
+        self.spent = together([spent for _, spent in ended])
+
+    @property
+    def _spent(self) -> Spent:
+        return Spent(self.trained, self.supernet.images, self.supernet.passes)
 
     def _elapsed(self) -> float:
         running = 0.0 if self._began is None else time.monotonic() - self._began
@@ -235,17 +284,22 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
     # What a checkpoint keeps: numbers, strings, lists and dicts, so that it loads weights-only.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        own = {
+            "trained": _rows(self.trained),
+            "images": _rows(self.supernet.images),
+            "passes": dict(self.supernet.passes),
+            "layers": dict(self.supernet.layers),
+            "consumed": self.supernet.consumed,
+            "randomness": self._randomness.state_dict(),
+        }
         checkpoint[STATE_KEY] = {
             "phases": _lengths(self.search),
             "search": self.search.state_dict(),
             "asked": [list(architecture) for architecture in self._asked],
             "seconds": self._elapsed(),
             "average_reward": self.average_reward,
-            "trained": _rows(self.trained),
-            "images": _rows(self.supernet.images),
-            "passes": dict(self.supernet.passes),
-            "consumed": self.supernet.consumed,
-            "randomness": self._randomness.state_dict(),
+            "memory_format": self.memory_format,
+            "ranks": self.supernet.ranks.gathered(own),
         }
         self.training_module.on_save_checkpoint(checkpoint)
 
@@ -258,13 +312,28 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         self._asked = tuple(tuple(architecture) for architecture in state["asked"])
         self.seconds = float(state["seconds"])
         self.average_reward = float(state["average_reward"])
-        self.trained = Counter({tuple(a): n for a, n in state["trained"]})
-        self.supernet.images = Counter({tuple(a): n for a, n in state["images"]})
-        self.supernet.passes = Counter(state["passes"])
-        self.supernet.consumed = int(state["consumed"])
-        self._undrawn = state["randomness"]
-        self._randomness.load_state_dict(state["randomness"])
+        self.memory_format = state.get("memory_format", "contiguous")  # the only one before
+        if self.memory_format != "measure":
+            arrange(self.training_module.model, self.memory_format)
+        self._restore_own(state.get("ranks", [state]))  # one device had no list before
         self.training_module.on_load_checkpoint(checkpoint)
+
+    def _restore_own(self, states: Sequence[dict[str, Any]]) -> None:
+        """Load what this process kept; ValueError when there were more or fewer of them."""
+        ranks = self.supernet.ranks
+        if len(states) != ranks.size:
+            raise ValueError(
+                f"trainer must run on the {len(states)} devices of the checkpoint, "
+                f"got {ranks.size}"
+            )
+        own = states[ranks.rank]
+        self.trained = Counter({tuple(a): n for a, n in own["trained"]})
+        self.supernet.images = Counter({tuple(a): n for a, n in own["images"]})
+        self.supernet.passes = Counter(own["passes"])
+        self.supernet.layers = Counter(own.get("layers", {}))
+        self.supernet.consumed = int(own["consumed"])
+        self._undrawn = own["randomness"]
+        self._randomness.load_state_dict(own["randomness"])
 
 
 def _lengths(search: Search) -> list[list[Any]]:

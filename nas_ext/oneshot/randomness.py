@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Randomness"]
+__all__ = ["Randomness", "generators"]
 
 
 class Randomness:
@@ -23,7 +23,7 @@ class Randomness:
 
     def watch(self, loader: Any) -> None:
         """Keep the generators of this loader from now on; restore them if they are waited for."""
-        self._generators = _unique(loader)
+        self._generators = generators(loader)
         if self._waiting is not None:
             self._restore(self._generators, self._waiting)
             self._waiting = None
@@ -59,7 +59,7 @@ class Randomness:
             generator.set_state(state.cpu())
 
 
-def _unique(loader: Any) -> list[torch.Generator]:
+def generators(loader: Any) -> list[torch.Generator]:
     """Return the generators of a loader, or of a structure of loaders, each once."""
     return list({id(generator): generator for generator in _all(loader)}.values())
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -17,8 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.estimation import FloatArray, ProxyName, check_reward
-from nas_ext.nni import BaseSuperNetModule, LightningModule
+from nas_ext.nni import BaseSuperNetModule, LightningModule, PathSamplingLayer
+from nas_ext.oneshot.distributed import ALONE, Ranks, summary
 from nas_ext.oneshot.rewards import Reward
+from nas_ext.oneshot.sharing import Visits, sharing
+from nas_ext.oneshot.stacking import Proofs
 
 __all__ = ["Supernet", "batch_size"]
 
@@ -31,8 +34,17 @@ class Supernet:
     architectures, and ranking by them is near chance (section 1.5). Batches smaller than the
     first are left out for the same reason. `to_device` moves a batch, `precision` opens the
     trainer's autocast; `renew` makes a freshly initialised state dict from a seed. `passes` and
-    `images` count the forward passes by purpose and the images by architecture; `consumed` the
-    batches that rewards took since the validation set last began.
+    `images` count the forward passes by purpose and the images by architecture, as if each ran
+    alone; `consumed` the batches that rewards took since the validation set last began.
+
+    A model with a `forward_chain` (see `PrefixWalk`) runs each layer that architectures share
+    once, in `accuracies` and `outputs`; user's module and reward are called for each of them all
+    the same, in sorted order, and get what the model's own forward would have given, to the bit.
+    `layers` counts the layers that were run so, by purpose.
+
+    Of several processes, `ranks`, each rewards on batches of its own and all get the mean; they
+    share the architectures of `accuracies`, `outputs` and `proxy` among them, and each counts what
+    it ran itself.
     """
 
     def __init__(
@@ -44,8 +56,10 @@ class Supernet:
         reward: Reward,
         renew: Callable[[int], dict[str, Any]],
         rng: np.random.Generator,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.space = space
+        self.ranks = ranks
         self.module = module
         self.to_device: Callable[[Any], Any] = lambda batch: batch
         self.precision: Callable[[], Any] = torch.no_grad
@@ -56,11 +70,18 @@ class Supernet:
         self._fixed: Any = None
         self._reward = reward
         self._renew = renew
-        self._paths = [m for m in module.modules() if isinstance(m, BaseSuperNetModule)]
+        self._paths: list[tuple[Any, str]] = [
+            (part, str(part.label) if type(part) is PathSamplingLayer else "")
+            for part in module.modules()
+            if isinstance(part, BaseSuperNetModule)
+        ]
         self._rng = rng
         self.passes: Counter[str] = Counter()
         self.images: Counter[Architecture] = Counter()
+        self.layers: Counter[str] = Counter()
         self.consumed = 0
+        self._proofs: dict[int, Proofs] = {}
+        self._active: Architecture = ()
 
     # Which architecture runs.
 
@@ -71,13 +92,16 @@ class Supernet:
         would be trained than what the search thinks.
         """
         sample = self.space.decode(architecture)
-        for module in self._paths:
+        for module, label in self._paths:
+            if label in sample and vars(module)["_sampled"] == sample[label]:
+                continue  # it is all the state that such a layer has, and setting it is slow
             taken = module.resample(memo=dict(sample))
             if any(label not in sample or sample[label] != taken[label] for label in taken):
                 raise RuntimeError(
                     f"supernet module {type(module).__name__} must take the sample {sample}, "
                     f"it took {taken}"
                 )
+        self._active = architecture
 
     # What it is worth.
 
@@ -85,7 +109,8 @@ class Supernet:
         """Return the reward on the next validation batch, beginning again after the last."""
         batch = self._next_batch()
         with self._evaluating():
-            return self._value(architecture, batch, "reward")
+            reward = self._value(architecture, batch, "reward")
+        return self.ranks.mean_reward(architecture, reward)
 
     def accuracies(
         self, architectures: Sequence[Architecture], *, batches: int | None = None
@@ -96,12 +121,18 @@ class Supernet:
         """
         if batches is not None and batches < 1:
             raise ValueError(f"batches must be at least 1, got {batches}")
+        return self.ranks.spread(architectures, lambda some: self._accuracies(some, batches))
+
+    def _accuracies(
+        self, architectures: Sequence[Architecture], batches: int | None
+    ) -> FloatArray:
         totals, weight = np.zeros(len(architectures)), 0
-        with self._evaluating():
+        with self._evaluating(), self._sharing(architectures, "accuracies") as visits:
             for batch in itertools.islice(self._batches(), batches):
                 size = batch_size(batch)
-                for place, architecture in enumerate(architectures):
-                    totals[place] += size * self._value(architecture, batch, "accuracies")
+                for place in visits:
+                    value = self._value(architectures[place], batch, "accuracies")
+                    totals[place] += size * value
                 weight += size
         return totals / weight
 
@@ -125,16 +156,34 @@ class Supernet:
             raise ValueError(
                 f"batch must be (inputs, ...) for outputs, got {type(fixed).__name__}"
             )
-        rows: list[Any] = []
-        with self._evaluating():
-            for architecture in architectures:
-                self._route(architecture, fixed, "outputs")
+        return self.ranks.spread(architectures, lambda some: self._outputs(some, fixed))
+
+    def _outputs(self, architectures: Sequence[Architecture], fixed: Any) -> FloatArray:
+        rows: FloatArray | None = None
+        with self._evaluating(), self._sharing(architectures, "outputs") as visits:
+            for place in visits:
+                self._route(architectures[place], fixed, "outputs")
                 logits = self.module(fixed[0])
                 if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
                     shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
                     raise ValueError(f"outputs must be [S, C], got {shape}")
-                rows.append(logits.float().cpu().numpy())
-        return np.asarray(rows, dtype=np.float64)
+                if rows is None:
+                    rows = np.empty((len(architectures), *logits.shape))
+                rows[place] = logits.float().cpu().numpy()
+        return np.empty(0) if rows is None else rows
+
+    def _sharing(
+        self, architectures: Sequence[Architecture], purpose: str
+    ) -> AbstractContextManager[Visits]:
+        return sharing(
+            getattr(self.module, "model", None),
+            self.space,
+            architectures,
+            activate=self.activate,
+            active=lambda: self._active,
+            count=lambda layers: self.layers.update({purpose: layers}),
+            proofs=self._proofs,
+        )
 
     def proxy(self, name: ProxyName, architectures: Sequence[Architecture]) -> FloatArray:
         """Return `[N]` zero-cost scores, higher meaning better, of the weights as they stand.
@@ -145,7 +194,7 @@ class Supernet:
 
         if name not in PROXIES:
             raise ValueError(f"name must be one of {list(PROXIES)}, got {name!r}")
-        return PROXIES[name](self, architectures)
+        return self.ranks.spread(architectures, lambda some: PROXIES[name](self, some))
 
     def reinitialise(self) -> None:
         """Give the model fresh weights, and tell the training loop to forget its momenta."""
@@ -154,9 +203,14 @@ class Supernet:
             forget()
 
     @property
+    def inputs(self) -> Any:
+        """Return those of the first validation batch; None for a batch that is no sequence."""
+        return self._fixed[0] if isinstance(self._fixed, list | tuple) else None
+
+    @property
     def image_size(self) -> tuple[int, int] | None:
         """Return height and width of the validation images, None for inputs of another form."""
-        inputs = self._fixed[0] if isinstance(self._fixed, list | tuple) else None
+        inputs = self.inputs
         if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4:
             return None
         return int(inputs.shape[2]), int(inputs.shape[3])
@@ -193,6 +247,25 @@ class Supernet:
         """
         with torch.random.fork_rng(devices=[]):
             next(self._batches())
+
+    def begin(self) -> None:
+        """Read one validation batch; of several processes, begin the rewards at different ones.
+
+        Each has a part of the validation set before it that no other is at. Raises ValueError
+        when there are fewer batches than processes, RuntimeError when they do not see the same.
+        """
+        self.check()
+        if self.ranks.size == 1:
+            return
+        self.ranks.agree("first validation batch", summary(self._fixed))
+        count = len(self._loader) if isinstance(self._loader, Sized) else 0
+        if count < self.ranks.size:
+            raise ValueError(
+                f"val_dataloaders must have a length, and a batch for each of {self.ranks.size} "
+                f"devices, got {count} batches"
+            )
+        if not self.passes["reward"]:
+            self.consumed = count * self.ranks.rank // self.ranks.size
 
     def _next_batch(self) -> Any:
         if self._stream is None and self.consumed:

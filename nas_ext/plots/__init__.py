@@ -5,6 +5,7 @@ state. Figures are 6.4 inches wide: at the 110 dots per inch of `to_png`, 704 pi
 """
 
 from nas_ext.plots.drawing import save, to_png
+from nas_ext.plots.recipes import importances, parallel_coordinates, parameter_importances
 from nas_ext.plots.retraining import accuracy_against_macs, seeds, study_history
 from nas_ext.plots.searches import pareto_front, ranking, reward_curve, sampling_shares
 from nas_ext.plots.trees import dendrogram
@@ -12,6 +13,9 @@ from nas_ext.plots.trees import dendrogram
 __all__ = [
     "accuracy_against_macs",
     "dendrogram",
+    "importances",
+    "parallel_coordinates",
+    "parameter_importances",
     "pareto_front",
     "ranking",
     "reward_curve",

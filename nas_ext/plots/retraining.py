@@ -43,11 +43,17 @@ Trial: TypeAlias = "tuple[int, float | None, str]"
 """Number, accuracy (a share; None where there is none) and Optuna's name of the state."""
 
 
-def seeds(accuracies: Mapping[str, Sequence[float]]) -> Figure:
-    """Show the test accuracy of every seed, a row for each network, with the mean.
+def seeds(
+    accuracies: Mapping[str, Sequence[float]],
+    *,
+    title: str = "Test accuracy after retraining",
+    judged: str = "test",
+) -> Figure:
+    """Show the accuracy of every seed, a row for each network, with the mean.
 
-    Two or more seeds have the mean's 95 % interval by Student's t. Accuracies are shares. Raises
-    ValueError without a network, and for a network without a seed.
+    `judged` names the set of images that it is of. Two or more seeds have the mean's 95 %
+    interval by Student's t. Accuracies are shares. Raises ValueError without a network, and for a
+    network without a seed.
     """
     check_some("accuracies", accuracies)
     labels = [
@@ -70,16 +76,19 @@ def seeds(accuracies: Mapping[str, Sequence[float]]) -> Figure:
     axes.grid(axis="x", color=PALE)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    set_title(figure, "Test accuracy after retraining: seeds (dots), mean, 95 % interval")
-    set_labels(axes, "accuracy on the test set (%)", "")
+    set_title(figure, f"{title}: seeds (dots), mean, 95 % interval")
+    set_labels(axes, f"accuracy on the {judged} set (%)", "")
     return figure
 
 
-def accuracy_against_macs(networks: Mapping[str, tuple[float, Sequence[float]]]) -> Figure:
-    """Show the mean test accuracy of networks over the macs of one image, with 95 % intervals.
+def accuracy_against_macs(
+    networks: Mapping[str, tuple[float, Sequence[float]]], *, judged: str = "test"
+) -> Figure:
+    """Show the mean accuracy of networks over the macs of one image, with 95 % intervals.
 
-    A network is its macs and the accuracies of its seeds, as shares. Raises ValueError without
-    a network, and for a network without a seed.
+    A network is its macs and the accuracies of its seeds, as shares; `judged` names the set of
+    images. The line is the front: what no other network beats in both means. Raises ValueError
+    without a network, and for a network without a seed.
     """
     check_some("networks", {name: values for name, (_, values) in networks.items()})
     figure, axes = one_axes(3.6 + 0.09 * len(networks))
@@ -93,14 +102,29 @@ def accuracy_against_macs(networks: Mapping[str, tuple[float, Sequence[float]]])
         handles[plain(f"{shorten(name)}, n = {len(values)}")] = axes.errorbar(
             macs / 1e6, mean, yerr=half, markeredgecolor="black", markeredgewidth=0.5, **style
         )
+    kept = _front([(macs, float(np.mean(values))) for macs, values in networks.values()])
+    if len(networks) > 1:
+        places = [(macs / 1e6, mean) for macs, mean in kept]
+        (line,) = axes.step(*zip(*places, strict=True), where="post", color=GREY, zorder=1)
+        handles["front: beaten by none in both"] = line
     axes.margins(x=0.12, y=0.12)
     axes.grid(color=PALE)
     axes.set_axisbelow(True)
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     add_legend(figure, handles, columns=2)
-    set_title(figure, "Test accuracy against cost: mean over n seeds, 95 % interval")
-    set_labels(axes, "macs of one image (M)", "accuracy on the test set (%)")
+    title = f"{judged.capitalize()} accuracy against cost"
+    set_title(figure, f"{title}: mean over n seeds, 95 % interval")
+    set_labels(axes, "macs of one image (M)", f"accuracy on the {judged} set (%)")
     return figure
+
+
+def _front(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the (cost, accuracy) that no other beats in both, by ascending cost."""
+    kept: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(places, key=lambda place: (place[0], -place[1])):
+        if not kept or accuracy > kept[-1][1]:
+            kept.append((cost, accuracy))
+    return kept
 
 
 def study_history(

@@ -53,7 +53,8 @@ def read_retraining(folder: str | Path) -> Retraining:
     try:
         accuracies = tuple(float(value) for value in values["accuracies"])
         seeds = tuple(int(seed) for seed in values["seeds"])
-        recipe, trial = dict(values["recipe"]), int(values["trial"])
+        recipe, trial = dict(values["recipe"]), values["trial"]
+        trial = None if trial is None else int(trial)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{tested} must be the result of a retraining: {error!r}") from error
     if not accuracies or len(accuracies) != len(seeds):

@@ -8,21 +8,29 @@ from itertools import combinations
 
 import numpy as np
 import optuna
+from optuna.trial import TrialState
 
 from nas_ext import plots
 from nas_ext.compare import mean_interval, percent, verdict
 from nas_ext.plots.drawing import millions
+from nas_ext.plots.recipes import LEAST_TRIALS
+from nas_ext.report.confirming import confirm_sections
 from nas_ext.report.page import Figure, Section, Table, Text, image_count, setting_text
 from nas_ext.report.reading import Retraining
+from nas_ext.retrain.confirmation import Confirmation
 
 
 def retrain_sections(
-    retrainings: Sequence[Retraining], *, images: Mapping[str, int] | None = None
+    retrainings: Sequence[Retraining],
+    *,
+    images: Mapping[str, int] | None = None,
+    confirmation: Confirmation | None = None,
 ) -> list[Section]:
     """Return test accuracies by seed, what they say, and how the recipes were found.
 
-    `images` has the numbers of `val` and `test` images, which the texts then say. Raises
-    ValueError without a retraining, and for two of the same name.
+    `images` has the numbers of `val` and `test` images, which the texts then say. `confirmation`
+    is that of these networks. Raises ValueError without a retraining, and for two of the same
+    name.
     """
     names = [r.name for r in retrainings]
     if not names or len(set(names)) != len(names):
@@ -46,6 +54,9 @@ def retrain_sections(
         caption = f"Mean accuracy on the {test_set} over the seeds, 95 % interval by Student's t."
         drawing = plots.accuracy_against_macs(costs)
         sections.append(Figure("Test accuracy against macs", drawing, caption))
+    if confirmation is not None:
+        macs = {r.name: r.macs for r in retrainings}
+        sections += confirm_sections(confirmation, macs=macs, images=images)
     for retraining in retrainings:
         sections += _recipe_sections(retraining, images)
     return sections
@@ -128,11 +139,13 @@ def _recipe_sections(
             "best is picked by this number, which flatters it here; its test accuracy is not "
             "picked.",
         )
+        yield from _parameter_figures(name, study)
     best, number = retraining.recipe, retraining.trial
-    if best is None and study is not None and states["COMPLETE"]:
+    if best is None and study is not None and states["COMPLETE"] and len(study.directions) == 1:
         best, number = study.best_trial.user_attrs.get("recipe"), study.best_trial.number
     if best is not None:
-        columns = ["setting", f"best (trial {number})", *(["trial 0"] if first else [])]
+        chosen = "given" if number is None else f"trial {number}"
+        columns = ["setting", f"best ({chosen})", *(["trial 0"] if first else [])]
         rows = [
             (setting, setting_text(value), *([setting_text(first.get(setting))] if first else []))
             for setting, value in best.items()
@@ -140,16 +153,41 @@ def _recipe_sections(
         yield Table(f"Best recipe for {name}", tuple(columns), tuple(rows))
 
 
+def _parameter_figures(name: str, study: optuna.Study) -> Iterator[Section]:
+    """Yield what parameters are worth, and how trials combined them, where there are enough."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    tuned = [trial for trial in complete if trial.params]
+    if len(tuned) >= LEAST_TRIALS and len({trial.values[0] for trial in tuned}) > 1:
+        yield Figure(
+            f"What mattered for {name}",
+            plots.parameter_importances(study),
+            f"How much each parameter tells the better of {len(complete)} trials from the others "
+            "(PED-ANOVA), each one training with one seed. With few trials this is a rough guide.",
+        )
+    if len(tuned) > 1:
+        yield Figure(
+            f"Recipes tried for {name}",
+            plots.parallel_coordinates(study),
+            "Each line is a complete trial: its validation accuracy, then its most important "
+            "parameters between the ends of their ranges.",
+        )
+
+
 def _begins_published(study: optuna.Study) -> bool:
     """Say whether the first trial has the published recipe wherever the study varies it."""
     from nas_ext.retrain.recipe import Recipe
-    from nas_ext.retrain.space import default_suggest, parameters
+    from nas_ext.retrain.space import DefaultSpace, parameters
     from nas_ext.retrain.study import WARM_START
 
     base = study.user_attrs.get("fingerprint", {}).get("base recipe")
     trials = study.get_trials(deepcopy=False)
     if base is None or not trials:
         return False
-    recipe = Recipe.from_json(base)
+    recipe, first = Recipe.from_json(base), trials[0]
     published = Recipe.published(WARM_START, epochs=recipe.epochs)
-    return trials[0].params == parameters(published, default_suggest, recipe, exact=False)
+    sizes = getattr(first.distributions.get("batch_size"), "choices", ())
+    space = DefaultSpace(auto_augment="rand_augment" in first.params, batch_sizes=tuple(sizes))
+    try:
+        return first.params == parameters(published, space, recipe, exact=False)
+    except ValueError:  # the published recipe lies outside what this study varies
+        return False

@@ -12,17 +12,22 @@ from typing import Any
 import optuna
 import safetensors.torch
 import torch
+from optuna.trial import FrozenTrial
 from scipy.stats import t as student_t
 from torch import nn
 
 from nas_ext.data import Augmentation, ImageData
-from nas_ext.files import write_bytes, write_json
-from nas_ext.retrain.fit import FitResult, fit
+from nas_ext.files import read_json, write_bytes, write_json
+from nas_ext.retrain.candidates import TimmEntry
+from nas_ext.retrain.card import Card, write_model
+from nas_ext.retrain.confirm import CONFIRMED
 from nas_ext.retrain.recipe import Recipe
+from nas_ext.retrain.repeats import Repeat, Repeated, repeat
 from nas_ext.retrain.resume import best_trial, environment
 from nas_ext.retrain.storage import locked
 
 CONFIDENCE = 0.95
+FILE = "final.json"
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class FinalResult:
     """Hold the test accuracies of one recipe, a share in [0, 1] for each seed.
 
     `half_width` is that of the mean's 95 % interval by Student's t over the seeds, None for a
-    single one. `trial` is the number of the study's trial with this recipe.
+    single one. `trial` is the number of the study's trial with this recipe, None where there was
+    no study.
     """
 
     accuracies: tuple[float, ...]
@@ -38,7 +44,20 @@ class FinalResult:
     mean: float
     half_width: float | None
     recipe: Recipe
-    trial: int
+    trial: int | None
+
+    @classmethod
+    def load(cls, folder: str | Path) -> FinalResult:
+        """Read the `final.json` of a folder; ValueError for one that is not whole."""
+        path = Path(folder) / FILE
+        values = read_json(path)
+        try:
+            accuracies = tuple(float(value) for value in values["accuracies"])
+            return _summarise(
+                list(accuracies), Recipe.from_json(values["recipe"]), values["trial"]
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} must be the result of a retraining: {error!r}") from error
 
 
 def final(
@@ -50,79 +69,141 @@ def final(
     seeds: int,
     device: str | torch.device = "cpu",
     again: bool = False,
+    trial: int | None = None,
+    timm: TimmEntry | None = None,
+    workers: int = 1,
 ) -> FinalResult:
-    """Train the study's best recipe on train and val together, and report the test accuracy.
+    """Train a recipe of the study on train and val together, and report the test accuracy.
 
-    It is trained with the seeds 0, 1, ..., and each network sees the test set once, after its
-    last epoch. The images' mean and deviation stay those of `data.train`. `out` receives
-    `final.json` and a `final-seed0.safetensors` with the weights for each seed; an interrupted
-    call goes on from its checkpoints.
+    It is the recipe of `trial`, else the one that `confirm` chose, else the study's best. It is
+    trained with the seeds 0, 1, ..., and each network sees the test set once, after its last
+    epoch. The images' mean and deviation stay those of `data.train`. With several `workers` every
+    training is a process of its own.
+
+    `out` receives `final.json`, a `final-seed0.safetensors` with the weights for each seed, and
+    the folder `model`: the first seed's network with a model card, and with `timm` as
+    `timm.create_model("local-dir:...")` reads it. An interrupted call goes on from its
+    checkpoints.
 
     Raises ValueError when `final.json` exists (unless `again`), the study has no complete trial
-    or was made with other data, and `seeds` is not positive.
+    or was made with other data, `trial` has no recipe, and `seeds` is not positive;
+    FloatingPointError when a training diverges.
     """
+    check_unused(Path(out), seeds=seeds, again=again)
+    fingerprint = study.user_attrs.get("fingerprint", {})
+    if fingerprint.get("data") != data.digest:
+        raise ValueError(f"data must be the study's {fingerprint.get('data')}, got {data.digest}")
+    chosen, why = _chosen(study, trial)
+    return train_and_test(
+        build,
+        Recipe.from_json(chosen.user_attrs["recipe"]),
+        data,
+        out=Path(out),
+        seeds=seeds,
+        device=device,
+        again=again,
+        augmentation=Augmentation(**fingerprint["augmentation"]),
+        trial=chosen.number,
+        about={"chosen by": why, "study": fingerprint},
+        attributes=study.user_attrs,
+        timm=timm,
+        workers=workers,
+    )
+
+
+def train_and_test(
+    build: Callable[[Recipe], nn.Module],
+    recipe: Recipe,
+    data: ImageData,
+    *,
+    out: Path,
+    seeds: int,
+    device: str | torch.device = "cpu",
+    again: bool = False,
+    augmentation: Augmentation | None = None,
+    trial: int | None = None,
+    about: dict[str, Any] | None = None,
+    attributes: dict[str, Any] | None = None,
+    timm: TimmEntry | None = None,
+    workers: int = 1,
+) -> FinalResult:
+    """Do what `final` does with a recipe that no study chose.
+
+    `about` goes into `final.json`; `attributes` say what the network is (`architecture`, `macs`,
+    `parameters`), for the model card. Raises as `final` does.
+    """
+    check_unused(out, seeds=seeds, again=again)
+    with locked(out):
+        tasks = [
+            Repeat(
+                key=(seed,),
+                build=build,
+                recipe=recipe,
+                seed=seed,
+                checkpoint=out / "ckpt" / f"final-seed{seed}.pt",
+                augmentation=augmentation,
+                test=True,
+            )
+            for seed in range(seeds)
+        ]
+        done: dict[int, Repeated] = {}
+        for task, result in repeat(tasks, data, device=device, workers=workers, weights=True):
+            if result.error is not None:
+                raise FloatingPointError(f"seed {task.seed}: {result.error}")
+            weights = safetensors.torch.save(dict(result.weights or {}))
+            write_bytes(out / f"final-seed{task.seed}.safetensors", weights)
+            done[task.seed] = result
+        results = [done[seed] for seed in range(seeds)]
+        summary = _summarise([result.accuracy for result in results], recipe, trial)
+        known = environment()
+        card = Card(
+            attributes=attributes or {},
+            data=data,
+            recipe=recipe,
+            accuracies=summary.accuracies,
+            half_width=summary.half_width,
+            environment=known,
+        )
+        write_model(out / "model", card, results[0].weights or {}, timm)
+        value = {
+            **asdict(summary),
+            "recipe": recipe.to_json(),
+            "confidence": CONFIDENCE,
+            "losses": [result.loss for result in results],
+            **(about or {}),
+            "environment": known,
+        }
+        write_json(out / FILE, value)
+        for task in tasks:
+            task.checkpoint.unlink(missing_ok=True)
+    return summary
+
+
+def check_unused(out: Path, *, seeds: int, again: bool = False) -> None:
+    """Raise ValueError when the test set was already used from here, or `seeds` is none."""
     if seeds < 1:
         raise ValueError(f"seeds must be positive, got {seeds}")
-    target = Path(out) / "final.json"
+    target = out / FILE
     if target.exists() and not again:
         raise ValueError(
             f"{target} must not exist: the test set was already used; again=True uses it anew"
         )
-    fingerprint = study.user_attrs.get("fingerprint", {})
-    if fingerprint.get("data") != data.digest:
-        raise ValueError(f"data must be the study's {fingerprint.get('data')}, got {data.digest}")
-    trial = best_trial(study)
-    recipe = Recipe.from_json(trial.user_attrs["recipe"])
-    with locked(Path(out)):
-        results = [
-            _train(build, recipe, data, Path(out), seed, device, fingerprint["augmentation"])
-            for seed in range(seeds)
-        ]
-        summary = _summarise([result.accuracy for result in results], recipe, trial.number)
-        value = {
-            **asdict(summary),
-            "confidence": CONFIDENCE,
-            "losses": [result.loss for result in results],
-            "study": fingerprint,
-            "environment": environment(),
-        }
-        write_json(target, value)
-        for seed in range(seeds):
-            _checkpoint(Path(out), seed).unlink(missing_ok=True)
-    return summary
 
 
-def _train(
-    build: Callable[[Recipe], nn.Module],
-    recipe: Recipe,
-    data: ImageData,
-    out: Path,
-    seed: int,
-    device: str | torch.device,
-    augmentation: dict[str, Any],
-) -> FitResult:
-    result = fit(
-        lambda: build(recipe),
-        recipe,
-        data.train_and_val(),
-        data.test,
-        data,
-        seed=seed,
-        device=device,
-        augmentation=Augmentation(**augmentation),
-        checkpoint=_checkpoint(out, seed),
-        evaluate_every_epoch=False,
-    )
-    weights = safetensors.torch.save(dict(result.weights))
-    write_bytes(out / f"final-seed{seed}.safetensors", weights)
-    return result
+def _chosen(study: optuna.Study, number: int | None) -> tuple[FrozenTrial, str]:
+    """Return the trial whose recipe counts, and why it does."""
+    why = "caller"
+    if number is None:
+        number, why = study.user_attrs.get(CONFIRMED, {}).get("trial"), "confirmation"
+    if number is None:
+        return best_trial(study), "study"
+    trials = {t.number: t for t in study.get_trials(deepcopy=False) if "recipe" in t.user_attrs}
+    if number not in trials:
+        raise ValueError(f"trial must be one of {sorted(trials)}, got {number}")
+    return trials[number], why
 
 
-def _checkpoint(out: Path, seed: int) -> Path:
-    return out / "ckpt" / f"final-seed{seed}.pt"
-
-
-def _summarise(accuracies: list[float], recipe: Recipe, trial: int) -> FinalResult:
+def _summarise(accuracies: list[float], recipe: Recipe, trial: int | None) -> FinalResult:
     count = len(accuracies)
     half_width = None
     if count > 1:

@@ -2,69 +2,31 @@
 
 from __future__ import annotations
 
-import io
-import pickle
+import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nas_ext.data import Augmentation, ImageData, Images, default_augmentation
-from nas_ext.files import write_bytes
-from nas_ext.retrain.randomness import kept_randomness, own_randomness
+from nas_ext.retrain.checkpoint import restore, save
+from nas_ext.retrain.distributed import Ranks, joined
+from nas_ext.retrain.precision import precision
+from nas_ext.retrain.processes import on_devices
+from nas_ext.retrain.progress import TrainingProgress, training_progress
+from nas_ext.retrain.randomness import kept_randomness, own_randomness, seed_generators
 from nas_ext.retrain.recipe import Recipe
+from nas_ext.retrain.result import Epoch, FitResult, TrainingDiverged
 from nas_ext.retrain.training import Training, accuracy_and_loss
 
+__all__ = ["Epoch", "FitResult", "TrainingDiverged", "fit"]
 
-@dataclass(frozen=True)
-class Epoch:
-    """Hold what one epoch brought; `epoch` counts from 0.
-
-    `train_loss` is the mean over the batches while they trained, `lr` the rate of the epoch's
-    first update. `accuracy` (a share in [0, 1]) and `loss` are the evaluation's, None where
-    there was none. Seconds do not count when two epochs are compared.
-    """
-
-    epoch: int
-    train_loss: float
-    lr: float
-    accuracy: float | None
-    loss: float | None
-    seconds: float = field(compare=False)
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """Hold what a training brought.
-
-    `accuracy`, `loss` and `train_loss` are those of the last epoch: an earlier one is not
-    picked out. `best_accuracy` is the largest of all evaluations, for information only.
-    `weights` are the judged network's (the moving average's where the recipe keeps one), on the
-    CPU. Neither they nor the seconds count when two results are compared.
-    """
-
-    accuracy: float
-    best_accuracy: float
-    loss: float
-    train_loss: float
-    history: tuple[Epoch, ...]
-    parameters: int
-    seed: int
-    seconds: float = field(compare=False)
-    weights: Mapping[str, Tensor] = field(compare=False, repr=False)
-
-
-class TrainingDiverged(FloatingPointError):
-    """Report that the training loss became infinite or NaN, in which epoch and how."""
-
-    def __init__(self, epoch: int, loss: float) -> None:
-        super().__init__(f"the training loss became {loss} in epoch {epoch}")
-        self.epoch = epoch
-        self.loss = loss
+Device = str | torch.device
+OnEpoch = Callable[[Epoch], None]
 
 
 def fit(
@@ -75,11 +37,13 @@ def fit(
     data: ImageData,
     *,
     seed: int,
-    device: str | torch.device = "cpu",
+    device: Device | Sequence[Device] = "cpu",
     augmentation: Augmentation | None = None,
     checkpoint: Path | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     evaluate_every_epoch: bool = True,
+    amp: bool | str = False,
+    progress: bool = False,
 ) -> FitResult:
     """Train a fresh network on `train` and judge it on all of `evaluate`.
 
@@ -92,56 +56,169 @@ def fit(
     saved, restored ones first; what it raises ends the training. Without `evaluate_every_epoch`
     only the network of the last epoch is judged.
 
+    `amp` computes updates in mixed precision: True is bfloat16 or, on GPUs without it, float16
+    with scaled gradients; a CPU, slower with it, takes "bfloat16" by name. Networks are judged in
+    full precision. `progress` shows a bar on stderr.
+
+    Several devices (`["cuda:0", "cuda:1"]`, or `["cpu", "cpu"]`) train together, in one new
+    process each, for which `build` must be picklable. So do the processes of a program under
+    torchrun that all call this alike: each returns the result, the first one writes the
+    checkpoint, is told the epochs and shows the bar. Each takes its share of every batch, with
+    batch norm on that share, running statistics averaged after each epoch, and random numbers of
+    its own: other bits than a single device's, and the same whenever as many train.
+
     Raises TrainingDiverged when an epoch's loss is not finite, and ValueError for a checkpoint
-    of another training, a broken one, a network with the wrong outputs, and too few images for
-    one batch.
+    of another training, a broken one, a network with the wrong outputs, too few images for one
+    batch, and settings that do not fit the images or the devices.
     """
-    place = torch.device(device)
-    varied = default_augmentation(data) if augmentation is None else augmentation
-    identity: dict[str, Any] = {
-        "recipe": recipe.to_json(),
-        "seed": seed,
-        "data": data.digest,
-        "training images": len(train),
-        "evaluated images": len(evaluate),
-        "augmentation": asdict(varied),
-        "evaluation in every epoch": evaluate_every_epoch,
-    }
-    with own_randomness(seed, place):
-        training = Training(
-            build, recipe, train, data, seed=seed, device=place, augmentation=varied
-        )
-        history = [] if checkpoint is None else _restore(checkpoint, training, identity)
+    places = [device] if isinstance(device, str | torch.device) else device
+    devices = [torch.device(place) for place in places]
+    if not devices:
+        raise ValueError("device must name one at least, got []")
+    task = _Task(
+        build=build,
+        recipe=recipe,
+        train=train,
+        evaluate=evaluate,
+        data=data,
+        seed=seed,
+        augmentation=default_augmentation(data) if augmentation is None else augmentation,
+        checkpoint=checkpoint,
+        evaluate_every_epoch=evaluate_every_epoch,
+        amp=amp,
+        progress=progress,
+    )
+    tell = on_epoch or _nothing
+    if len(devices) > 1:
+        task.check_shares(len(devices))
+        return on_devices(task, devices, tell)
+    return task(devices[0], tell)
+
+
+def _nothing(epoch: Epoch) -> None:
+    """Be told an epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """All that `fit` is asked for, but the place and who is told."""
+
+    build: Callable[[], nn.Module]
+    recipe: Recipe
+    train: Images
+    evaluate: Images
+    data: ImageData
+    seed: int
+    augmentation: Augmentation
+    checkpoint: Path | None
+    evaluate_every_epoch: bool
+    amp: bool | str
+    progress: bool
+
+    def __call__(self, device: torch.device, report: OnEpoch) -> FitResult:
+        """Train on a device, as one of the processes that this one may belong to."""
+        ranks, place = joined(device)
+        with own_randomness(self.seed, place):
+            self.check_shares(ranks.count)
+            training = Training(
+                self.build,
+                self.recipe,
+                self.train,
+                self.data,
+                seed=self.seed,
+                device=place,
+                augmentation=self.augmentation,
+                dtype=precision(self.amp, place),
+                ranks=ranks,
+            )
+            if not ranks.first:  # weights are the first one's; what is drawn from here is not
+                seed_generators(self.seed, place, rank=ranks.rank)
+            with training_progress(
+                self.progress and ranks.first,
+                epochs=self.recipe.epochs,
+                updates=training.updates_per_epoch,
+            ) as bar:
+                history = self._run(training, ranks, place, report, bar)
+            return _result(training, history, self.seed)
+
+    def _run(
+        self,
+        training: Training,
+        ranks: Ranks,
+        device: torch.device,
+        report: OnEpoch,
+        bar: TrainingProgress,
+    ) -> list[Epoch]:
+        identity = self._identity(ranks, device)
+        path = self.checkpoint
+        history = [] if path is None else restore(path, training, identity, ranks)
         for epoch in history:
-            _tell(on_epoch, epoch, place)
-        while len(history) < training.epochs:
-            judges = evaluate_every_epoch or len(history) + 1 == training.epochs
-            judged = evaluate if judges else None
-            history.append(_run_epoch(training, len(history), judged, data, place))
-            if checkpoint is not None:
-                _save(checkpoint, training, identity, history)
-            _tell(on_epoch, history[-1], place)
-        return _result(training, history, seed)
+            bar.epoch(epoch)
+            _tell(report, epoch, ranks, device)
+        while len(history) < self.recipe.epochs:
+            history.append(self._epoch(training, len(history), ranks, device, bar))
+            if path is not None:
+                save(path, training, identity, history, ranks)
+            bar.epoch(history[-1])
+            _tell(report, history[-1], ranks, device)
+        return history
+
+    def _epoch(
+        self,
+        training: Training,
+        number: int,
+        ranks: Ranks,
+        device: torch.device,
+        bar: TrainingProgress,
+    ) -> Epoch:
+        start = time.perf_counter()
+        lr = training.lr
+        train_loss = training.train_epoch(bar.update)
+        if not math.isfinite(train_loss):
+            raise TrainingDiverged(number, train_loss)
+        accuracy, loss = None, None
+        if self.evaluate_every_epoch or number + 1 == self.recipe.epochs:
+            accuracy, loss = accuracy_and_loss(
+                training.judged, self.evaluate, self.data, device=device, ranks=ranks
+            )
+        return Epoch(number, train_loss, lr, accuracy, loss, time.perf_counter() - start)
+
+    def _identity(self, ranks: Ranks, device: torch.device) -> dict[str, Any]:
+        """Return what a checkpoint must agree in, as plain values."""
+        dtype = precision(self.amp, device)
+        return {
+            "recipe": self.recipe.to_json(),
+            "seed": self.seed,
+            "data": self.data.digest,
+            "training images": len(self.train),
+            "evaluated images": len(self.evaluate),
+            "augmentation": asdict(self.augmentation),
+            "evaluation in every epoch": self.evaluate_every_epoch,
+            "mixed precision": None if dtype is None else str(dtype),
+            "processes": ranks.count,
+        }
+
+    def check_shares(self, count: int) -> None:
+        """Refuse batches that a number of processes cannot share."""
+        size, unit = self.recipe.batch_size, count * (2 if self.recipe.mixes else 1)
+        if count > 1 and size % unit:
+            raise ValueError(
+                f"batch_size must be a multiple of {unit} for {count} devices, got {size}"
+            )
 
 
-def _run_epoch(
-    training: Training, number: int, evaluate: Images | None, data: ImageData, device: torch.device
-) -> Epoch:
-    start = time.perf_counter()
-    lr = training.lr
-    train_loss = training.train_epoch()
-    if not torch.isfinite(torch.tensor(train_loss)):
-        raise TrainingDiverged(number, train_loss)
-    accuracy, loss = None, None
-    if evaluate is not None:
-        accuracy, loss = accuracy_and_loss(training.judged, evaluate, data, device=device)
-    return Epoch(number, train_loss, lr, accuracy, loss, time.perf_counter() - start)
-
-
-def _tell(on_epoch: Callable[[Epoch], None] | None, epoch: Epoch, device: torch.device) -> None:
-    if on_epoch is not None:
-        with kept_randomness(device):  # whatever it draws, the training goes on as it would
-            on_epoch(epoch)
+def _tell(report: OnEpoch, epoch: Epoch, ranks: Ranks, device: torch.device) -> None:
+    """Tell an epoch in the first process; where that ends the training, end it in all."""
+    ended = True
+    try:
+        if ranks.first:
+            with kept_randomness(device):  # whatever it draws, the training goes on as it would
+                report(epoch)
+        ended = False
+    finally:
+        ended = ranks.from_first(ended)
+    if ended:
+        raise RuntimeError(f"the first process ended the training in epoch {epoch.epoch}")
 
 
 def _result(training: Training, history: list[Epoch], seed: int) -> FitResult:
@@ -164,38 +241,3 @@ def _result(training: Training, history: list[Epoch], seed: int) -> FitResult:
         seconds=sum(epoch.seconds for epoch in history),
         weights=weights,
     )
-
-
-def _save(path: Path, training: Training, identity: dict[str, Any], history: list[Epoch]) -> None:
-    buffer = io.BytesIO()
-    state = {
-        "identity": identity,
-        "history": [asdict(epoch) for epoch in history],
-        "training": training.state_dict(),
-    }
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def _restore(path: Path, training: Training, identity: dict[str, Any]) -> list[Epoch]:
-    if not path.exists():
-        return []
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        saved = state["identity"]
-    except (
-        *(OSError, EOFError, RuntimeError, pickle.UnpicklingError),  # torch.load's
-        *(KeyError, TypeError),  # not one of ours
-    ) as error:
-        raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
-    for name, value in identity.items():
-        if saved.get(name) != value:
-            raise ValueError(
-                f"checkpoint {path} belongs to another training: {name} was {saved.get(name)}, "
-                f"is now {value}"
-            )
-    try:
-        training.load_state_dict(state["training"])
-    except RuntimeError as error:
-        raise ValueError(f"checkpoint {path} does not fit the network: {error}") from error
-    return [Epoch(**epoch) for epoch in state["history"]]

@@ -30,13 +30,26 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be at least 0 and below 2**32, got {seed}")
     with kept_randomness(device):
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002  (a network may draw from it; we do not)
-        torch.default_generator.manual_seed(seed)  # not manual_seed: it reseeds every GPU too
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        seed_generators(seed, device)
         yield
+
+
+def seed_generators(seed: int, device: torch.device, *, rank: int = 0) -> None:
+    """Seed the global generators; those of another rank draw other numbers."""
+    own = derived_seed(seed, rank)
+    random.seed(own)
+    np.random.seed(own)  # noqa: NPY002  (timm and networks draw from it)
+    torch.default_generator.manual_seed(own)  # not manual_seed: it reseeds every GPU too
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(own)
+
+
+def derived_seed(seed: int, rank: int) -> int:
+    """Return the seed of one of several processes; the first one's is the seed itself."""
+    if rank == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class SeededTPE(BaseSampler):
         seed = int(sequence.generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*group", ExperimentalWarning)
-            self._running[trial.number] = TPESampler(seed=seed, group=True)
+            self._running[trial.number] = TPESampler(seed=seed, multivariate=True, group=True)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

@@ -1,70 +1,95 @@
-"""Where a study keeps its trials: Optuna's journal file, repaired where a crash tore it."""
+"""Where a study keeps its trials: a journal file, a database, or an Optuna storage."""
 
 from __future__ import annotations
 
-import json
-import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike, fspath
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 
-from nas_ext.files import write_bytes
+from nas_ext.retrain.database import open_database
+from nas_ext.retrain.heartbeat import (
+    GRACE_SECONDS,
+    INTERVAL_SECONDS,
+    HeartbeatJournal,
+    OnStale,
+)
+from nas_ext.retrain.journal import JournalFile
+
+Storage = str | PathLike[str] | BaseStorage
+
+
+class FolderBusy(RuntimeError):
+    """Report that another process works in a folder."""
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Keep other processes, and other calls in this one, from working in a folder.
 
-    Raises RuntimeError at once when one already does. The lock ends with its process.
+    Raises FolderBusy, a RuntimeError, at once when one already does. The lock ends with its
+    process.
     """
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / "study.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise RuntimeError(f"another process is working in {out}") from error
+        raise FolderBusy(f"another process is working in {out}") from error
     try:
         yield
     finally:
         lock.release()
 
 
-def open_journal(path: Path) -> JournalStorage:
-    """Open or create a journal file that no other process writes to.
+def open_storage(
+    storage: Storage,
+    *,
+    on_stale: OnStale | None = None,
+    interval: int = INTERVAL_SECONDS,
+    grace: int = GRACE_SECONDS,
+) -> BaseStorage:
+    """Open what a user names: the path of a journal, the URL of a database, or an open storage.
 
-    A process killed while it wrote leaves half a line, on which Optuna would break for good at
-    the next write: such a rest is moved to a file beside the journal, with a warning.
+    An open storage is returned as it is. Trials of the others give a sign of life every
+    `interval` seconds; `on_stale` gets those that gave none for `grace` seconds.
     """
-    if path.exists():
-        _repair(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    if isinstance(storage, BaseStorage):
+        return storage
+    name = fspath(storage)
+    if "://" in name:
+        return open_database(name, on_stale=on_stale, interval=interval, grace=grace)
+    return open_journal(Path(name), on_stale=on_stale, interval=interval, grace=grace)
 
 
-def _repair(path: Path) -> None:
-    content = path.read_bytes()
-    whole = 0
-    for line in content.splitlines(keepends=True):
-        if not line.endswith(b"\n") or not _is_record(line):
-            break
-        whole += len(line)
-    if whole == len(content):
-        return
-    aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}")
-    write_bytes(aside, content[whole:])
-    write_bytes(path, content[:whole])
-    warnings.warn(
-        f"{path} was damaged after {whole} of {len(content)} bytes; the rest is in {aside.name}",
-        stacklevel=4,
-    )
+def open_journal(
+    path: Path,
+    *,
+    on_stale: OnStale | None = None,
+    interval: int = INTERVAL_SECONDS,
+    grace: int = GRACE_SECONDS,
+) -> HeartbeatJournal:
+    """Open or create a journal file; other processes may be using it.
 
+    What a crash tore is moved to a file beside the journal, with a warning, and a backup is kept
+    of the journal as it is now.
 
-def _is_record(line: bytes) -> bool:
+    Raises ValueError for a journal that is gone while its backup is there, is not the backup's,
+    or cannot be read for another reason; nothing is changed then.
+    """
+    if path.is_dir():
+        raise ValueError(f"storage must be a journal file or a URL, got the folder {path}")
+    if not path.exists() and path.with_name(f"{path.name}.bak").exists():
+        raise ValueError(
+            f"{path} is gone, its backup {path.name}.bak is there: copy it back, or move it away "
+            "to begin anew"
+        )
+    journal = JournalFile(path)
+    journal.repair()
     try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:  # UnicodeDecodeError and JSONDecodeError
-        return False
+        return HeartbeatJournal(journal, path, on_stale=on_stale, interval=interval, grace=grace)
+    except (KeyError, TypeError, ValueError, AssertionError) as error:  # records that contradict
+        raise ValueError(f"{path} is not a readable journal: {error!r}") from error

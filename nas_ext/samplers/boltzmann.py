@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from nas_ext.architecture import Architecture, SearchSpace, below
+from nas_ext.estimation import FloatArray
+from nas_ext.reward_shaping import RelativeReward
 from nas_ext.samplers.base import Sampler
 from nas_ext.schedule import Schedule
 
@@ -34,8 +37,9 @@ class BoltzmannSampler(Sampler):
         decay: float,
         initial: float | None = 1.0,
         after: BoltzmannSampler | None = None,
+        relative: RelativeReward | None = None,
     ) -> None:
-        super().__init__(space, rng)
+        super().__init__(space, rng, relative=relative)
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
         self.temperature = temperature
@@ -58,19 +62,48 @@ class BoltzmannSampler(Sampler):
         self.step += 1
         return (chosen,)
 
-    def _draw(self, temperature: float) -> Architecture:
+    def _log_masses(self, temperature: float) -> FloatArray:
+        """Return the scores of all known, and last that of the others together, if any."""
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         scores = self._values[: len(self._known)] / temperature
         if unvisited := self.space.size - len(self._known):
             prior = 1.0 if self.initial is None else self.initial
             scores = np.append(scores, prior / temperature + math.log(unvisited))
+        return scores
+
+    def _draw(self, temperature: float) -> Architecture:
+        scores = self._log_masses(temperature)
         masses = np.cumsum(np.exp(scores - scores.max()))
         row = int(np.searchsorted(masses, self.rng.random() * masses[-1], side="right"))
         row = min(row, len(masses) - 1)
         if row < len(self._known):
             return self._known[row]
+        unvisited = self.space.size - len(self._known)
         return self.space.at(_missing(self._places, below(self.rng, unvisited)))
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return how many were visited and, where draws follow values, how sharp their law is.
+
+        Temperature of the last draw, and the largest probability and the perplexity, as a share
+        of the space, of the law that this temperature makes of the values as they stand.
+        """
+        numbers = {"visited": float(len(self._known))}
+        if self.temperature is None:
+            return numbers
+        temperature = self.temperature(max(0, self.step - 1))
+        log_masses = log_softmax(self._log_masses(temperature))
+        unvisited = self.space.size - len(self._known)
+        entries = np.array(log_masses)
+        if unvisited:
+            entries[-1] -= math.log(unvisited)
+        entropy = -float(np.exp(log_masses) @ entries)
+        return {
+            **numbers,
+            "temperature": float(temperature),
+            "maximum_share": float(np.exp(entries.max())),
+            "perplexity": math.exp(entropy - math.log(self.space.size)),
+        }
 
     def value(self, architecture: Architecture) -> float:
         """Return eps of an architecture; ValueError for one that was never told."""

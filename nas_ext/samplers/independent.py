@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.product_law import ProductLaw
+from nas_ext.reward_shaping import RelativeReward
 from nas_ext.samplers.base import Sampler, distinct
 from nas_ext.schedule import Schedule
 from nas_ext.tree import Node, backup, unbiased
@@ -38,8 +39,9 @@ class IndependentSampler(Sampler):
         initial: float | None = 1.0,
         exploration: float = 0.0,
         after: IndependentSampler | None = None,
+        relative: RelativeReward | None = None,
     ) -> None:
-        super().__init__(space, rng)
+        super().__init__(space, rng, relative=relative)
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
         if not exploration >= 0.0:
@@ -64,6 +66,15 @@ class IndependentSampler(Sampler):
             chosen = self.law(self.temperature(self.step)).draw(self.rng)
         self.step += 1
         return (chosen,)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the temperature of the last draw, and the largest probability of one."""
+        if self.temperature is None:
+            return {}
+        temperature = self.temperature(max(0, self.step - 1))
+        law = self.law(temperature)
+        share = math.exp(law.log_probability(law.mode()))
+        return {"temperature": float(temperature), "maximum_share": share}
 
     def law(self, temperature: float) -> ProductLaw:
         """Return the law of the draws at a temperature; ValueError unless it is positive."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_ext.architecture import Architecture
 from nas_ext.estimation import FloatArray
 from nas_ext.ipf import Balance, divergence
+from nas_ext.reward_shaping import RelativeReward
 from nas_ext.samplers.base import Sampler
 from nas_ext.samplers.mixture_space import MixtureSpace
 from nas_ext.schedule import Schedule
@@ -47,8 +49,9 @@ class MixtureSampler(Sampler):
         rebalanced: bool = True,
         tolerance: float = 1e-4,
         limit: int = 100_000,
+        relative: RelativeReward | None = None,
     ) -> None:
-        super().__init__(space, rng)
+        super().__init__(space, rng, relative=relative)
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
         if not 0.0 <= initial <= 1.0:
@@ -85,8 +88,12 @@ class MixtureSampler(Sampler):
         """Draw a supernet for an architecture of the base."""
         if self.space.models == 1:
             return 0
-        shares = np.cumsum(self.balance.row(self.space.base.index(architecture)))
+        shares = np.cumsum(self._row(self.space.base.index(architecture)))
         return int(np.searchsorted(shares[:-1], self.rng.random() * shares[-1], side="right"))
+
+    def _row(self, index: int) -> FloatArray:
+        """Return p(m|c) of one architecture, `[M]`."""
+        return self.balance.row(index)
 
     def _update(self, architecture: Architecture, reward: float) -> None:
         inner, supernet = self.space.split(architecture)
@@ -104,10 +111,8 @@ class MixtureSampler(Sampler):
         many right answers); those never trained come last, or not at all in a space larger than
         `count`. Raises ValueError there when no reward was told.
         """
-        tried = self.visits > 0
+        best = self.members()
         known = self.visits.sum(axis=1) > 0
-        shown = np.where(tried | ~known[:, None], self.balance.probabilities(), -1.0)
-        best = shown.argmax(axis=1)
         rows = np.flatnonzero(known)
         if not rows.size and self.space.base.size > count:
             raise ValueError("a reward must be told before candidates are named, got none")
@@ -119,13 +124,38 @@ class MixtureSampler(Sampler):
         base = self.space.base
         return tuple(self.space.place(base.at(int(c)), int(best[c])) for c in order[:count])
 
+    def members(self) -> NDArray[np.int64]:
+        """Return the supernet of each architecture, `[C]`: argmax p(m|c) among those it trained.
+
+        Among all for an architecture that was never trained; ties to the lowest number.
+        """
+        tried = self.visits > 0
+        open_to = tried | ~tried.any(axis=1, keepdims=True)
+        return np.asarray(np.where(open_to, self.probabilities(), -1.0).argmax(axis=1))
+
     def probabilities(self) -> FloatArray:
         """Return p(m|c), `[C, M]`, in the order of the base."""
         return self.balance.probabilities()
 
-    def diagnostics(self) -> dict[str, float]:
-        """Return the divergence of p(m) to uniform, and the mean over c of max p(m|c)."""
+    def learned(self) -> dict[str, Any]:
+        """Return what the mixture is by now as JSON values: see `nas_ext.saved_mixture`."""
         return {
+            "models": self.space.models,
+            "probabilities": self.probabilities().tolist(),
+            "members": self.members().tolist(),
+            "values": self.balance.values.tolist(),
+            "visits": self.visits.tolist(),
+            "prices": self.balance.prices.tolist(),
+            "inverse_temperature": self.balance.inverse_temperature,
+        }
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the temperature, the KL divergence of p(m) to uniform that the fitting left in
+        nats, and the mean over c of max p(m|c): 1/M where supernets are alike, 1 where each
+        architecture has its own.
+        """
+        return {
+            "temperature": 1.0 / self.balance.inverse_temperature,
             "divergence": divergence(self.balance.marginal),
             "specialisation": float(self.probabilities().max(axis=1).mean()),
         }
@@ -172,8 +202,12 @@ class TabularMixtureSampler(Sampler):
         """Return the architectures of `MixtureSampler.candidates`, their supernets left out."""
         return tuple(self.mixture.space.split(a)[0] for a in self.mixture.candidates(count))
 
+    def diagnostics(self) -> dict[str, float]:
+        """Return those of the mixture."""
+        return self.mixture.diagnostics()
+
     def _state(self) -> dict[str, Any]:
-        return {"mixture": self.mixture._state()}
+        return {"mixture": self.mixture.state_dict()}
 
     def _load_state(self, state: dict[str, Any]) -> None:
-        self.mixture._load_state(state["mixture"])
+        self.mixture.load_state_dict(state["mixture"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nas_ext.architecture import Architecture, Choice, Rule, Sample, SearchSpace
 
-__all__ = ["SUPERNET", "MixtureSpace"]
+__all__ = ["SUPERNET", "MemberSpace", "MixtureSpace"]
 
 SUPERNET = "supernet"
 """The label of the choice that is added to a space: which supernet."""
@@ -90,3 +90,53 @@ class MixtureSpace(SearchSpace):
         """Return the base's row with a one-hot code of the supernet behind it."""
         inner, supernet = self.split(self.check(architecture))
         return np.concatenate([self.base.encoding(inner), np.eye(self.models)[supernet]])
+
+
+class MemberSpace(SearchSpace):
+    """List the architectures of a space, each in the one supernet that took it over.
+
+    Samples have the label "supernet" beside the base's; everything else is the base's own.
+    `members` are the supernets, from 0, in the order of the base. Raises ValueError for another
+    number of them.
+    """
+
+    def __init__(self, base: SearchSpace, members: Sequence[int] | NDArray[np.int64]) -> None:
+        if len(members) != base.size:
+            raise ValueError(f"members must be {base.size:,} supernets, got {len(members):,}")
+        self.base = base
+        self.members = tuple(int(member) for member in members)
+        super().__init__(base.name, base.choices, rule=base._rule)
+
+    def member(self, architecture: Architecture) -> int:
+        """Return the supernet of an architecture."""
+        return self.members[self.base.index(architecture)]
+
+    def decode(self, architecture: Architecture) -> dict[str, Any]:
+        """Return the base's sample with the label "supernet" added."""
+        return {**self.base.decode(architecture), SUPERNET: self.member(architecture)}
+
+    def encode(self, sample: Sample) -> Architecture:
+        """Return the architecture of a sample, which may leave the supernet out.
+
+        Raises ValueError for another supernet than the architecture's, or what the base refuses.
+        """
+        inner = {label: option for label, option in sample.items() if label != SUPERNET}
+        architecture = self.base.encode(inner)
+        if sample.get(SUPERNET, self.member(architecture)) != self.member(architecture):
+            raise ValueError(
+                f"{SUPERNET} of {self.base.describe(architecture)} must be "
+                f"{self.member(architecture)}, got {sample[SUPERNET]!r}"
+            )
+        return architecture
+
+    def describe(self, architecture: Architecture) -> str:
+        """Return the base's name."""
+        return self.base.describe(architecture)
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Return the base's canonical encoding."""
+        return self.base.canonical(architecture)
+
+    def encoding(self, architecture: Architecture) -> NDArray[np.float64]:
+        """Return the base's row."""
+        return self.base.encoding(architecture)

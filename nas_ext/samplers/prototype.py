@@ -83,7 +83,7 @@ class PrototypeSampler(UniformSampler):
         self.scaled = scaled
         self.prototypes = unit_rows(prototypes)
         self.proposals = 0
-        self._recent: deque[float] = deque(map(float, recent), maxlen=WINDOW)
+        self._recent = _Window(recent)
         self._accepted: deque[bool] = deque(maxlen=WINDOW)
         self._spread = self._mean_spread()
         if not self._spread > 0:
@@ -103,7 +103,7 @@ class PrototypeSampler(UniformSampler):
             distances = np.maximum(1.0 - self.prototypes @ row, 0.0)
             density = 1.0 / max(float(distances.mean()), SMALLEST)
             accepted = bool(self.rng.random() < self.acceptance(density))
-            self._recent.append(density)
+            self._recent.add(density)
             self._accepted.append(accepted)
             self._move(row, distances)
             self.proposals += 1
@@ -114,9 +114,9 @@ class PrototypeSampler(UniformSampler):
 
     def acceptance(self, density: float) -> float:
         """Return the probability that a proposal of this density is accepted."""
-        recent = np.asarray(self._recent)
-        middle = float(np.median(recent))
-        unit = float(np.median(np.abs(recent - middle))) if self.scaled else 1.0
+        recent = self._recent.values
+        middle = _median(recent)
+        unit = _median(np.abs(recent - middle)) if self.scaled else 1.0
         unit = max(unit, 1e-12 * middle)  # where all are equally dense, rounding is no difference
         return float(expit((middle - density) / (self.temperature * unit)))
 
@@ -168,7 +168,7 @@ class PrototypeSampler(UniformSampler):
         return {
             **super()._state(),
             "prototypes": self.prototypes.tolist(),
-            "recent": list(self._recent),
+            "recent": self._recent.by_age(),
             "accepted": list(self._accepted),
             "proposals": self.proposals,
             "spread": self._spread,
@@ -177,10 +177,39 @@ class PrototypeSampler(UniformSampler):
     def _load_state(self, state: dict[str, Any]) -> None:
         super()._load_state(state)
         self.prototypes = np.asarray(state["prototypes"], dtype=np.float64)
-        self._recent = deque(map(float, state["recent"]), maxlen=WINDOW)
+        self._recent = _Window(state["recent"])
         self._accepted = deque(map(bool, state["accepted"]), maxlen=WINDOW)
         self.proposals = int(state["proposals"])
         self._spread = float(state["spread"])
+
+
+class _Window:
+    """Hold the last `WINDOW` numbers in an array, whose order does not matter to a median."""
+
+    def __init__(self, numbers: Sequence[float] | FloatArray) -> None:
+        self.values: FloatArray = np.array(numbers, dtype=np.float64)[-WINDOW:]
+        self._oldest = 0
+
+    def add(self, number: float) -> None:
+        """Take a number, in the place of the oldest one when the window is full."""
+        if len(self.values) < WINDOW:
+            self.values = np.append(self.values, number)
+            return
+        self.values[self._oldest] = number
+        self._oldest = (self._oldest + 1) % WINDOW
+
+    def by_age(self) -> list[float]:
+        """Return the numbers, the oldest first."""
+        ordered: list[float] = np.roll(self.values, -self._oldest).tolist()
+        return ordered
+
+
+def _median(numbers: FloatArray) -> float:
+    """Return the median; as `np.median`, which takes longer than everything around it."""
+    high = len(numbers) // 2
+    low = (len(numbers) - 1) // 2
+    parted = np.partition(numbers, (low, high))
+    return float(parted[low] + parted[high]) / 2
 
 
 def cluster(

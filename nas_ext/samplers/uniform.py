@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nas_ext.architecture import Architecture, SearchSpace
+from nas_ext.reward_shaping import RelativeReward
 from nas_ext.samplers.base import Sampler
 
 __all__ = ["UniformSampler"]
@@ -22,8 +23,14 @@ class UniformSampler(Sampler):
 
     needs_reward: ClassVar[bool] = False
 
-    def __init__(self, space: SearchSpace, rng: np.random.Generator) -> None:
-        super().__init__(space, rng)
+    def __init__(
+        self,
+        space: SearchSpace,
+        rng: np.random.Generator,
+        *,
+        relative: RelativeReward | None = None,
+    ) -> None:
+        super().__init__(space, rng, relative=relative)
         self._told: dict[Architecture, tuple[int, float]] = {}
 
     def ask(self) -> tuple[Architecture, ...]:

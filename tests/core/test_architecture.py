@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,3 +126,28 @@ def test_options_of_a_prefix_lead_somewhere() -> None:
         space.options((0, 0, 0))
     with pytest.raises(ValueError, match="shorter than the 4 choices"):
         space.options((0, 0, 1, 1))
+
+
+def test_what_people_write_is_read_as_indices_a_sample_or_the_short_name() -> None:
+    # Options with dashes of their own, of which "s" begins another one.
+    choices = [Choice("a", ("s-1", "s", 7)), Choice("b", ("x", "1-2", (3, 4)))]
+    space = SearchSpace("written", choices)
+    for architecture in space:
+        assert space.parse(list(architecture)) == architecture
+        assert space.parse(space.decode(architecture)) == architecture
+        assert space.parse(f" {space.describe(architecture)}\n") == architecture
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("0-5", "code must be one of space 'p', like '0-0', got '0-5'"),
+        ("", "code must be one of space 'p'"),
+        ([0, 2], "architecture must exist in space 'p'"),
+        ([0], "architecture must exist in space 'p'"),
+        ({"c0": 1}, "sample must have exactly the labels"),
+    ],
+)
+def test_what_names_no_architecture_is_refused(written: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        product_space(2, 2).parse(written)

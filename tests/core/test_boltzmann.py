@@ -168,3 +168,31 @@ def test_wrong_settings_and_questions_are_named() -> None:
         make_sampler().candidates(3)
     with pytest.raises(ValueError, match="architecture must have been told a reward"):
         make_sampler().value((0, 0, 0))
+
+
+def test_diagnostics_are_those_of_the_law_listed_whole() -> None:
+    sampler = BoltzmannSampler(
+        SPACE, np.random.default_rng(0), temperature=lambda step: 0.1, decay=0.9, initial=0.8
+    )
+    for place in (0, 3, 7):
+        sampler.tell(SPACE.at(place), place / 7)
+    known = {SPACE.at(p): sampler.value(SPACE.at(p)) for p in (0, 3, 7)}
+    law = softmax([known.get(a, 0.8) / 0.1 for a in SPACE])
+    assert sampler.diagnostics() == pytest.approx(
+        {
+            "visited": 3.0,
+            "temperature": 0.1,
+            "maximum_share": law.max(),
+            "perplexity": math.exp(-(law * np.log(law)).sum()) / 18,
+        }
+    )
+
+
+def test_diagnostics_of_a_space_of_13_to_the_21_are_finite() -> None:
+    large = SearchSpace("large", [Choice(f"l{i}", tuple(range(13))) for i in range(21)])
+    sampler = BoltzmannSampler(
+        large, np.random.default_rng(0), temperature=lambda step: 0.02, decay=0.9
+    )
+    sampler.tell(large.at(0), 0.5)
+    # all but one architecture are alike
+    assert sampler.diagnostics()["perplexity"] == pytest.approx(1.0)

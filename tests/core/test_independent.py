@@ -89,9 +89,9 @@ def test_the_law_is_the_product_of_softmaxes_conditioned_on_existence(space: Sea
 def test_pooling_draws_have_two_poolings_and_follow_the_law() -> None:
     sampler = make_sampler(lambda step: 0.1, space=POOLING)
     filled(sampler, 80, seed=2)
-    counts = Counter(sampler.ask()[0] for _ in range(10_000))
+    counts = Counter(sampler.ask()[0] for _ in range(6_000))
     law = sampler.law(0.1)
-    expected = [10_000 * math.exp(law.log_probability(a)) for a in POOLING]
+    expected = [6_000 * math.exp(law.log_probability(a)) for a in POOLING]
     assert set(counts) <= set(POOLING)
     assert chisquare([counts[a] for a in POOLING], expected).pvalue > 1e-4
 

@@ -13,6 +13,7 @@ from scipy.stats import chisquare
 from nas_ext.architecture import Architecture
 from nas_ext.ipf import divergence
 from nas_ext.pooling import PoolingSpace
+from nas_ext.reward_shaping import RelativeReward
 from nas_ext.samplers import Sampler, UniformSampler
 from nas_ext.samplers.mixture import MixtureSampler, TabularMixtureSampler
 from nas_ext.samplers.mixture_space import MixtureSpace
@@ -44,6 +45,11 @@ class TestMixture(SamplerContract):
 class TestMixtureOnATable(SamplerContract):
     def make(self, rng: np.random.Generator) -> Sampler:
         return TabularMixtureSampler(mixture(rng))
+
+
+class TestRelativeMixtureOnATable(SamplerContract):
+    def make(self, rng: np.random.Generator) -> Sampler:
+        return TabularMixtureSampler(mixture(rng, relative=RelativeReward()))
 
 
 # The space.

@@ -91,7 +91,7 @@ def test_codes_name_architectures_in_the_order_of_the_space() -> None:
     assert SPACE.describe(architecture) == "22212220"
     assert SPACE.encode(SPACE.decode(architecture)) == architecture
     for wrong in ("2221222", "222122200", "22212223", ""):
-        with pytest.raises(ValueError, match="code must be 8 digits out of 0, 1 and 2"):
+        with pytest.raises(ValueError, match="code must be 8 digits out of 012"):
             SPACE.from_code(wrong)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,3 +117,24 @@ def test_a_space_needs_layers_for_its_poolings() -> None:
         PoolingSpace(layers=2, poolings=2)
     with pytest.raises(ValueError, match="poolings must be at least 1, got 0"):
         PoolingSpace(layers=5, poolings=0)
+
+
+@pytest.mark.parametrize("written", ["[7,1,2]", " [7, 1, 2]", [7, 1, 2], (7, 1, 2), "0000000110"])
+def test_an_architecture_is_read_from_its_stages_and_its_code(written: Any) -> None:
+    # The thesis's best: 7 layers, then 1, then 2, so that layers 8 and 9 begin with a pooling.
+    assert RESNET20.parse(written) == (1, 1, 1, 1, 1, 1, 0, 0, 1)
+    assert RESNET20.parse([1, 1, 1, 1, 1, 1, 0, 0, 1]) == (1, 1, 1, 1, 1, 1, 0, 0, 1)
+
+
+def test_stages_and_option_indices_of_one_length_are_told_apart() -> None:
+    # Three stages and three choices: only option indices contain a 0.
+    space = PoolingSpace(layers=4, poolings=2)
+    for architecture in space:
+        assert space.parse(architecture) == architecture
+        assert space.parse(space.stages(architecture)) == architecture
+
+
+@pytest.mark.parametrize("written", ["[7,1]", "[7,1,x]", [7, 1, 3], [7, -1, 4], "0110", ""])
+def test_stages_that_do_not_fit_are_refused(written: Any) -> None:
+    with pytest.raises(ValueError, match=r"(stages|code) must be"):
+        RESNET20.parse(written)

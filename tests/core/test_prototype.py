@@ -92,7 +92,8 @@ def test_about_half_of_the_proposals_are_accepted_and_all_are_counted() -> None:
 def test_alpha_mid_follows_densities_that_drift() -> None:
     # Pitfall 22: a middle fixed at the beginning would reject everything once all are denser.
     made = make(rate=0.0)
-    made._recent.extend([1e-3] * WINDOW)
+    for _ in range(WINDOW):
+        made._recent.add(1e-3)
     ask(made, 1200)
     assert 0.2 < np.mean(list(made._accepted)[-300:]) < 0.8
 

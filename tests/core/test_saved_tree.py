@@ -107,7 +107,7 @@ STATE = learned().state_dict()
         ({"format": "nas-ext/tree-1", "state": STATE}, "space of tree must have a name"),
         (
             {"format": "nas-ext/tree-1", "space": {"name": "small", "size": 18}},
-            "tree must hold the state of a binary tree",
+            "tree must hold the state of a tree, got NoneType",
         ),
         (broken(kind="ternary"), "tree must hold the state of a binary tree"),
         (broken(merges=STATE["merges"][:-1]), "merges must be one fewer than the 18"),

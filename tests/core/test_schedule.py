@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_ext.schedule import linear, split
+from nas_ext.schedule import check_shares, linear, split
 
 
 def test_a_linear_schedule_reaches_its_end_at_the_last_step_and_stays() -> None:
@@ -49,3 +49,10 @@ def test_a_split_loses_nothing_and_starves_nobody(steps: int, shares: list[float
 def test_a_share_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="shares must be positive"):
         split(10, (1.0, 0.0))
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, float("nan"))])
+def test_shares_are_one_positive_number_for_each_phase(shares: tuple[float, ...]) -> None:
+    check_shares((0.4, 0.6), 2)
+    with pytest.raises(ValueError, match=r"^shares must be 2 positive numbers, got \["):
+        check_shares(shares, 2)

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +157,50 @@ def test_uct_scores_and_probabilities_are_the_worked_example() -> None:
         p = selection_probabilities(root, temperature=temperature, exploration=0.5)
         assert p[0] == pytest.approx(share, abs=5e-5)
         assert sum(p) == pytest.approx(1.0, abs=1e-15)
+
+
+def test_the_bonus_of_a_child_grows_when_its_sibling_alone_is_visited() -> None:
+    # Pitfall 11, D3-8: a cached score would keep sqrt(ln 20 / 10) where ln 21 belongs
+    root = siblings((0.5, 10), (0.5, 10))
+    backup(root.children[1], 0.5, decay=0.95)
+    p = selection_probabilities(root, temperature=0.1, exploration=0.5)
+    first = 0.5 * math.sqrt(math.log(21) / 10)
+    second = 0.5 * math.sqrt(math.log(21) / 11)
+    assert p[0] / p[1] == pytest.approx(math.exp((first - second) / 0.1))
+
+
+@pytest.mark.parametrize("visits", [0, 1])
+def test_a_parent_of_one_visit_or_none_has_finite_scores(visits: int) -> None:
+    # Pitfall 9: ln 0 and ln 1 below the root of a bonus
+    root = siblings((0.8, 1), (0.6, 0))
+    root.visits = visits
+    p = selection_probabilities(
+        root, temperature=0.1, exploration=0.5, unvisited="prior", initial=0.7
+    )
+    # both bonuses are sqrt(ln 1 / 1) = 0
+    assert p[0] / p[1] == pytest.approx(math.exp(0.1 / 0.1))
+
+
+def test_children_of_few_visits_come_first_where_a_minimum_is_asked_for() -> None:
+    # Section 3.4: in the search stage, children of fewer visits than about 6 are taken first
+    root = siblings((0.9, 50), (0.1, 5), (0.2, 6), (0.0, 0))
+    p = selection_probabilities(root, temperature=0.01, exploration=0.0, minimum_visits=6)
+    assert p == [0.0, 0.5, 0.0, 0.5]
+    assert selection_probabilities(root, temperature=0.01, exploration=0.0) == [0, 0, 0, 1.0]
+
+
+def test_two_children_have_the_shares_of_the_rule_for_many_to_the_bit() -> None:
+    # A third child that never counts, exp(-inf) = 0, takes the general way.
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        pair = [(float(rng.random()), int(rng.integers(1, 99))) for _ in range(2)]
+        rule: dict[str, Any] = {
+            "temperature": 10 ** rng.uniform(-4, 0),
+            "exploration": rng.random(),
+        }
+        two, three = siblings(*pair), siblings(*pair, (0.0, 0))
+        expected = selection_probabilities(three, unvisited="never", **rule)
+        assert [*selection_probabilities(two, **rule), 0.0] == expected
 
 
 @pytest.mark.parametrize(("temperature", "odds"), [(0.02, 1.649), (0.01, 2.718), (0.0025, 54.6)])

@@ -113,7 +113,7 @@ def test_a_mixture_says_which_supernet_each_architecture_was_ranked_in(search: S
     assert supernets == {a: {"supernet": m} for a, m in strategy.supernets.items()}
     sampler = strategy.oneshot_module.search.sampler
     assert strategy.result.diagnostics == sampler.diagnostics()
-    assert set(strategy.result.diagnostics) == {"divergence", "specialisation"}
+    assert set(strategy.result.diagnostics) == {"temperature", "divergence", "specialisation"}
     values = json.loads(json.dumps(strategy.result.to_json()))
     assert SearchResult.from_json(values) == strategy.result
 

@@ -146,11 +146,6 @@ def test_a_module_that_optimizes_by_hand_is_refused(search: Make) -> None:
         search(MCTS(), module=Manual(), run=False)
 
 
-def test_several_devices_are_refused(search: Make) -> None:
-    with pytest.raises(ValueError, match=r"one device.*devices=2"):
-        search(MCTS(), devices=2, run=False)
-
-
 @pytest.mark.parametrize("strategy", [Uniform, MCTS, LearnedTree])
 def test_a_trainer_without_an_end_is_refused(strategy: Any, search: Make) -> None:
     with pytest.raises(ValueError, match="must end after a number of steps, got inf"):

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import nni
+import numpy as np
 import pytest
 import torch
 from nni.mutable import ExpressionConstraint
-from nni.nas.nn.pytorch import InputChoice, LayerChoice, Repeat
+from nni.nas.nn.pytorch import Cell, InputChoice, LayerChoice, Repeat
 from torch import Tensor, nn
 
 from nas_ext.architecture import Choice, SearchSpace
-from nas_ext.nni import ModelSpace
+from nas_ext.nni import BaseSuperNetModule, ModelSpace, RandomOneShot
 from nas_ext.oneshot import search_space
 from nas_ext.spaces import PoolingResNet
 from nas_ext.strategies import MCTS, LearnedTree, Uniform
@@ -65,15 +66,40 @@ class Deep(ModelSpace):  # type: ignore[misc]  # NNI has no types
 
 
 class Inputs(ModelSpace):  # type: ignore[misc]  # NNI has no types
-    """Which of two layers goes on."""
+    """Which of some layers go on, their outputs added."""
 
-    def __init__(self, n_chosen: int | None) -> None:
+    def __init__(self, n_chosen: int | None = 1, layers: int = 3) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(linears())
-        self.pick = InputChoice(n_candidates=2, n_chosen=n_chosen, label="pick")
+        self.layers = nn.ModuleList(linears(layers))
+        self.pick = InputChoice(n_candidates=layers, n_chosen=n_chosen, label="pick")
+        self.head = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Any:
-        return self.pick([layer(x) for layer in self.layers])
+        return self.head(self.pick([layer(x) for layer in self.layers]))
+
+
+class TwoInputs(Inputs):
+    """Two of three layers."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+
+class Cells(ModelSpace):  # type: ignore[misc]  # NNI has no types
+    """NNI's cell of two nodes, each with two inputs."""
+
+    def __init__(self, merge_op: Any = "all", factory: bool = False) -> None:
+        super().__init__()
+        candidates: Any = linears()
+        if factory:
+            candidates = [lambda *_: nn.Linear(6, 6), lambda *_: nn.Identity()]
+        self.cell = Cell(
+            candidates, 2, 2, num_predecessors=1, merge_op=merge_op, concat_dim=1, label="cell"
+        )
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.cell([x]))
 
 
 class Bound(ModelSpace):  # type: ignore[misc]  # NNI has no types
@@ -133,7 +159,47 @@ def test_a_depth_and_nested_choices_are_a_free_product() -> None:
     assert nested.size == 4
 
 
-@pytest.mark.parametrize("space", [Mixed, Nested, Deep])
+def test_several_of_many_inputs_are_one_choice_among_the_sets() -> None:
+    space = of(TwoInputs)
+    assert space.choices == (Choice("pick", ((0, 1), (0, 2), (1, 2))),)
+    # NNI writes several chosen values as a list, as JSON does
+    assert space.decode((1,)) == {"pick": [0, 2]}
+    assert space.encode({"pick": [0, 2]}) == (1,)
+    assert of(Inputs).decode((2,)) == {"pick": [2]}
+
+
+def test_the_supernet_adds_the_inputs_of_the_set() -> None:
+    made: Any = TwoInputs()
+    space = search_space(made)
+    supernet: Any = RandomOneShot().mutate_model(made)
+    x = torch.randn(4, 6)
+    for architecture in space:
+        sample = space.decode(architecture)
+        for module in supernet.modules():
+            if isinstance(module, BaseSuperNetModule):
+                module.resample(dict(sample))
+        parts = [made.layers[index](x) for index in sample["pick"]]
+        torch.testing.assert_close(supernet(x), made.head(parts[0] + parts[1]))
+
+
+@pytest.mark.parametrize("space", [Mixed, Nested, Deep, Inputs, TwoInputs, Cells])
+def test_a_supernet_computes_what_its_frozen_architectures_do(space: Any) -> None:
+    made: Any = space()
+    known = search_space(made)
+    supernet: Any = RandomOneShot().mutate_model(made)
+    rng, x = np.random.default_rng(0), torch.randn(4, 6)
+    results = []
+    for architecture in (known.draw(rng) for _ in range(5)):
+        sample = known.decode(architecture)
+        for module in supernet.modules():
+            if isinstance(module, BaseSuperNetModule):
+                module.resample(dict(sample))
+        results.append(supernet(x))
+        assert torch.equal(supernet.freeze(sample)(x), results[-1])
+    assert not all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("space", [Mixed, Nested, Deep, Inputs, TwoInputs, Cells])
 @pytest.mark.parametrize("strategy", [Uniform, MCTS, LearnedTree])
 def test_such_spaces_are_searched(space: Any, strategy: Any, search: Make) -> None:
     torch.manual_seed(0)
@@ -148,8 +214,10 @@ def test_such_spaces_are_searched(space: Any, strategy: Any, search: Make) -> No
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (lambda: Inputs(1), "'pick' must be a plain choice, got CategoricalMultiple"),
-        (lambda: Inputs(None), "'pick' must be a plain choice, got CategoricalMultiple"),
+        (lambda: Inputs(None), "'pick' must choose a fixed number of 3 values, got n_chosen=None"),
+        (lambda: Inputs(10, 20), "'pick' must have at most 2,000 options, got the 184,756 sets"),
+        (lambda: Cells("loose_end"), "cell must be no NNI Cell with loose ends"),
+        (lambda: Cells(factory=True), "cell must be no NNI Cell with loose ends or made by facto"),
         (Bound, "'bound' must be a plain choice, got ExpressionConstraint"),
         (Numbered, "'rate' must be a plain choice, got Numerical"),
         (Fixed, "model_space must have a choice, Fixed has none"),

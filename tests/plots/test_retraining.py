@@ -112,5 +112,5 @@ def test_accuracy_against_macs_has_a_point_and_an_interval_for_each_network() ->
     np.testing.assert_allclose(segment[:, 1], [found.low, found.high])
     assert not bands(axes)[1].has_yerr
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["large, n = 3", "small, n = 1"]
+    assert texts == ["large, n = 3", "small, n = 1", "front: beaten by none in both"]
     assert axes.get_xlabel() == "macs of one image (M)"

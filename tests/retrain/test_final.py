@@ -11,11 +11,21 @@ from pathlib import Path
 import optuna
 import pytest
 import safetensors.torch
+import timm
 import torch
 from torch import nn
 
 from nas_ext.data import ImageData
-from nas_ext.retrain import Recipe, best_recipe, final, study
+from nas_ext.retrain import (
+    FinalResult,
+    Recipe,
+    TimmEntry,
+    baseline,
+    best_recipe,
+    final,
+    study,
+    train_and_test,
+)
 
 BuildFrom = Callable[[Recipe], nn.Module]
 
@@ -140,3 +150,50 @@ def test_other_data_than_the_studys_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"data must be the study's .*, got other"):
         final(tuned, build_from, replace(data, digest="other"), out=tmp_path, seeds=1)
+
+
+def test_the_model_folder_is_timms_and_its_card_says_how_sure_one_is(
+    data: ImageData, tmp_path: Path
+) -> None:
+    found = baseline("resnet10t", data)
+    recipe = Recipe(epochs=1, batch_size=50)
+    result = train_and_test(
+        found.build,
+        recipe,
+        data,
+        out=tmp_path,
+        seeds=2,
+        attributes={"architecture": dict(found.architecture), "macs": found.macs},
+        timm=found.timm,
+    )
+    folder = tmp_path / "model"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors", "recipe.json"}
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    pixels = (data.test.pixels / 255 - data.mean[0]) / data.std[0]
+    with torch.no_grad():
+        right = (network(pixels).argmax(1) == data.test.labels).double().mean()
+    assert result.accuracies[0] == pytest.approx(float(right), abs=1e-9)
+    card = (folder / "README.md").read_text()
+    half = 100 * (result.half_width or 0)
+    assert card.startswith("---\nlibrary_name: timm\n")
+    assert f"Test accuracy {100 * result.mean:.2f} %, +- {half:.2f} (95 %" in card
+    assert data.digest in card
+    assert '| opt | "momentum" |' in card
+    assert Recipe.from_json(json.loads((folder / "recipe.json").read_text())) == recipe
+    assert FinalResult.load(tmp_path) == result
+
+
+def test_another_network_than_the_trained_one_is_no_entry_of_timm(
+    build_from: BuildFrom, data: ImageData, tmp_path: Path
+) -> None:
+    recipe = Recipe(epochs=1, batch_size=50)
+    for name, message in (("resnet10t", "must name the trained network"), ("no", "must know")):
+        with pytest.raises(ValueError, match=message):
+            train_and_test(
+                build_from, recipe, data, out=tmp_path, seeds=1, timm=TimmEntry(name=name)
+            )
+        assert not (tmp_path / "model").exists()
+    train_and_test(build_from, recipe, data, out=tmp_path, seeds=1)
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert names == {"README.md", "model.safetensors", "recipe.json"}

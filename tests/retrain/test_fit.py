@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from timm.layers.drop import DropPath
 from torch import nn
 
-from nas_ext.data import Augmentation, ImageData, loader
+from nas_ext.data import Augmentation, ImageData, Images, loader
 from nas_ext.retrain import Epoch, FitResult, Recipe, TrainingDiverged, fit
 
 Build = Callable[[], nn.Module]
@@ -295,6 +297,99 @@ def test_an_interrupted_training_goes_on_bit_by_bit(
     assert resumed == whole
     assert same_weights(resumed, whole)
     assert tuple(told) == whole.history
+
+
+def colourful(data: ImageData) -> ImageData:
+    """Digits in three shades, for what only colour images take."""
+
+    def shaded(images: Images) -> Images:
+        pixels = torch.cat([images.pixels, images.pixels // 2, 255 - images.pixels], 1)
+        return Images(pixels, images.labels)
+
+    return replace(
+        data, train=shaded(data.train), val=shaded(data.val), mean=data.mean * 3, std=data.std * 3
+    )
+
+
+def colour_network() -> nn.Module:
+    """A residual network with drop path, dropout and batch norm."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+            self.norm = nn.BatchNorm2d(4)
+            self.drop = DropPath(0.3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = x + self.drop(self.norm(self.conv(x)))
+            return y
+
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2, padding=1), Block(), nn.Flatten(), nn.Dropout(0.1),
+        nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("amp", [False, "bfloat16"])
+def test_a_training_with_everything_on_goes_on_bit_by_bit(
+    data: ImageData, tmp_path: Path, amp: bool | str
+) -> None:
+    recipe = replace(
+        EVERYTHING, sched="multistep", decay_milestones=(2.5,), mixup=0.4, cutmix=1.0,
+        auto_augment="rand-m7-mstd0.5-inc1",
+    )  # fmt: skip
+    images = colourful(data)
+    arguments = (colour_network, recipe, images.train, images.val, images)
+    path = tmp_path / "x.pt"
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.epoch in (0, 2):
+            raise Stop
+
+    def train(path: Path | None, on_epoch: Callable[[Epoch], None] | None = None) -> FitResult:
+        return fit(*arguments, seed=3, checkpoint=path, on_epoch=on_epoch, amp=amp)
+
+    with pytest.raises(Stop):
+        train(path, stop)
+    with pytest.raises(Stop):
+        train(path, lambda epoch: stop(replace(epoch, epoch=epoch.epoch or -1)))
+    resumed, whole = train(path), train(None)
+    assert resumed == whole
+    assert same_weights(resumed, whole)
+    other = fit(*arguments, seed=4, amp=amp)
+    assert not same_weights(other, whole)
+    with pytest.raises(ValueError, match=r"another training: mixed precision was"):
+        fit(*arguments, seed=3, checkpoint=path, amp="bfloat16" if amp is False else False)
+
+
+@pytest.mark.parametrize(
+    "change", [{"mixup": 0.4}, {"cutmix": 1.0}, {"auto_augment": "rand-m7"}, {"reprob": 0.5}]
+)
+def test_each_variation_of_images_changes_the_training(
+    data: ImageData, change: dict[str, Any]
+) -> None:
+    images = colourful(data)
+    plain = Recipe(epochs=1, batch_size=50)
+    results = [
+        fit(colour_network, recipe, images.train, images.val, images, seed=0)
+        for recipe in (plain, replace(plain, **change))
+    ]
+    assert not same_weights(*results)
+
+
+def test_progress_is_shown_on_stderr_when_asked(
+    build: Build, data: ImageData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = Recipe(epochs=2, batch_size=50)
+    quiet = fit(build, recipe, data.train, data.val, data, seed=0)
+    assert capsys.readouterr() == ("", "")
+    shown = fit(build, recipe, data.train, data.val, data, seed=0, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "epoch 2/2: loss" in err
+    assert "6/6" in err  # three updates an epoch
+    assert same_weights(quiet, shown)
 
 
 def test_a_finished_checkpoint_is_not_trained_again(

@@ -21,6 +21,7 @@ from nas_ext.spaces.blocks import (
     pool_slot_hooks,
     pooling_choice,
     residual_block,
+    skip,
     supernet_norm,
 )
 
@@ -198,3 +199,28 @@ def test_the_residual_block_is_timms_and_projects_only_where_the_width_changes()
         "downsample.0.weight": (8, 4, 1, 1)
     }
     assert wider(torch.zeros(2, 4, 5, 5)).shape == (2, 8, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("in_chs", "out_chs", "stride", "shape"),
+    [(4, 6, 1, (2, 6, 5, 8)), (4, 4, 2, (2, 4, 3, 4)), (4, 6, 2, (2, 6, 3, 4))],
+)
+def test_an_identity_that_changes_the_shape_is_a_convolution_and_norm(
+    in_chs: int, out_chs: int, stride: int, shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    layer: Any = skip(in_chs, out_chs, stride=stride, norm_layer=supernet_norm)
+    x = torch.randn(2, in_chs, 5, 8)
+    # 1x1, without bias or activation, on every second pixel where the resolution is halved
+    taken = torch.einsum(
+        "oi,bihw->bohw", layer.conv.weight[:, :, 0, 0], x[..., ::stride, ::stride]
+    )
+    mean = taken.mean((0, 2, 3), keepdim=True)
+    var = taken.var((0, 2, 3), correction=0, keepdim=True)
+    assert layer(x).shape == shape
+    torch.testing.assert_close(layer(x), (taken - mean) / (var + 1e-5).sqrt())
+    assert [name for name, _ in layer.named_parameters()] == ["conv.weight"]
+
+
+def test_an_identity_that_keeps_the_shape_is_nothing() -> None:
+    assert type(skip(4, 4, stride=1, norm_layer=supernet_norm)) is nn.Identity

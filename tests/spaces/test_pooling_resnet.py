@@ -347,7 +347,7 @@ def test_stochastic_depth_grows_linearly_and_changes_no_name() -> None:
         ({"widths": (4, 2.0, 4), "poolings": 1}, "widths must be positive integers"),
         ({"widths": (4, 4), "poolings": 2}, "layers must be more than the 2 poolings, got 2"),
         ({"widths": (4, 4), "poolings": 0}, "poolings must be a positive integer, got 0"),
-        ({"widths": (), "poolings": 1}, "layers must be more than the 1 poolings, got 0"),
+        ({"widths": (), "poolings": 1}, r"widths must be positive integers, got \[\]"),
         ({"widths": (4, 4), "poolings": 1, "num_classes": 0}, "num_classes .* got 0"),
         ({"widths": (4, 4), "poolings": 1, "in_chs": True}, "in_chs .* got True"),
         ({"widths": (1,) * 25, "poolings": 3}, "at most 2,000 .* got 2,024"),

@@ -15,8 +15,14 @@ OWN: dict[str, dict[str, Any]] = {
     "pooling-resnet20": {"width": 2},
     "mini-pooling": {},
     "pooling-resnet": {"widths": [3, 3, 5, 5], "poolings": 1},
+    "pooling-resnet18": {"width": 4, "stem": "imagenet"},
+    "pooling-resnet50": {"width": 2},
     "resolution-resnet20": {"weights": "equal"},
     "resolution-resnet": {"widths": [3, 3, 5], "resolutions": 2},
+    "nasbench-macro": {"layers": [1, 1, 1], "widths": [8, 16, 24], "head": 16},
+    "nasbench201": {"width": 2, "cells": 1, "operations": ["skip_connect", "nor_conv_1x1"]},
+    "mobilenetv2": {"widths": [8, 16], "layers": [1, 1], "strides": [2, 2], "head": 8},
+    "autodeeplab-macro": {"layers": 3, "filters": 2, "decoder_chs": 4, "low_level_chs": 2},
 }
 
 
@@ -45,7 +51,10 @@ def test_every_space_offers_what_strategies_and_retraining_ask_for(name: str) ->
     assert isinstance(space, Space)
     architecture = space.search_space.at(0)
     assert isinstance(space.network(architecture), nn.Module)
-    assert space.macs(architecture, image_size=(8, 8)) > 0
+    assert space.macs(architecture, image_size=(32, 32)) > 0
+    parameters = space.network(architecture).parameters()
+    assert space.parameter_count(architecture) == sum(p.numel() for p in parameters)
+    space.check_image_size((32, 32), architecture)
     assert not isinstance(nn.Linear(1, 1), Space)
 
 

@@ -69,6 +69,26 @@ def test_only_the_order_of_the_scores_counts() -> None:
     assert made.merges == expected.merges
 
 
+def test_scores_are_clustered_by_average_linkage_where_that_is_asked_for() -> None:
+    scores = np.asarray([0.0, 1.0, 5.0, 6.5] + [100.0 + 10 * i for i in range(14)])
+    made = LearnedTree(distance="synflow", proxy_tree="average").learn(setting(scores))
+    assert isinstance(made, BinaryTree)
+    # golden number 21: the first four merge at 1, 1.5 and 5.25, before all that are 10 apart
+    assert [height for _, _, height in made.merges[:3]] == [1.0, 1.5, 5.25]
+    assert below(made.root) == [SPACE.at(int(i)) for i in np.argsort(-scores)]
+
+
+def test_scores_without_a_place_on_the_line_are_refused_by_average_linkage() -> None:
+    scores = SCORES.copy()
+    scores[3] = -np.inf
+    with pytest.raises(ValueError, match="scores of naswot must be finite for proxy_tree 'aver"):
+        LearnedTree(distance="naswot", proxy_tree="average").learn(setting(scores))
+    with pytest.raises(ValueError, match="proxy_tree 'average' needs distance synflow or naswot"):
+        LearnedTree(distance="kl", proxy_tree="average")
+    with pytest.raises(ValueError, match="proxy_tree must be halves or average, got 'ward'"):
+        LearnedTree(distance="synflow", proxy_tree="ward")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("settings", [{"distance": "synflow"}, {"shares": (0.25, 0.35)}])
 def test_a_zero_cost_tree_has_no_phase_before_it(settings: dict[str, Any]) -> None:
     phases = LearnedTree(**settings).phases(1000)

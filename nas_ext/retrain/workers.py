@@ -1,0 +1,93 @@
+"""Several processes on one study: started, watched and ended together."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import torch
+
+from nas_ext.retrain.stopping import Stop
+
+POLL_SECONDS = 0.5
+
+
+def run_workers(work: Callable[[], None], count: int, stop: Stop) -> None:
+    """Call `work()` in `count` new processes, with one torch thread each, until all have ended.
+
+    A worker that is killed leaves its trial to the others. An error in one ends the others after
+    their epoch, and so do SIGTERM and Ctrl-C.
+
+    Raises ValueError when `work` cannot be pickled, RuntimeError with a worker's error, or when
+    all were killed, and SystemExit after SIGTERM.
+    """
+    _check_picklable(work)
+    context = get_context("spawn")
+    processes: list[SpawnProcess] = []
+    reports: list[Connection] = []
+    try:
+        for _ in range(count):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_worker, args=(work, sender))
+            process.start()
+            sender.close()
+            processes.append(process)
+            reports.append(receiver)
+        errors = _watch(processes, reports, stop)
+    finally:
+        for process in processes:
+            if process.is_alive():  # this process is being interrupted
+                process.terminate()
+        for process in processes:
+            process.join()
+    if stop.asked:
+        raise SystemExit(0)
+    if errors:
+        raise RuntimeError(f"a worker ended with an error:\n{errors[0]}")
+    codes = [process.exitcode for process in processes]
+    if all(code != 0 for code in codes):
+        raise RuntimeError(f"all {count} workers were killed, with exit codes {codes}")
+
+
+def _watch(processes: list[SpawnProcess], reports: list[Connection], stop: Stop) -> list[str]:
+    errors: list[str] = []
+    told = False
+    while alive := [process for process in processes if process.is_alive()]:
+        wait([process.sentinel for process in alive], timeout=POLL_SECONDS)
+        errors += [text for report in reports if (text := _received(report)) is not None]
+        if (errors or stop.asked) and not told:
+            told = True
+            for process in alive:
+                process.terminate()
+    return errors + [text for report in reports if (text := _received(report)) is not None]
+
+
+def _received(report: Connection) -> str | None:
+    try:
+        return str(report.recv()) if report.poll() else None
+    except EOFError:
+        return None
+
+
+def _worker(work: Callable[[], None], sender: Connection) -> None:
+    torch.set_num_threads(1)
+    try:
+        work()
+    except Exception:
+        sender.send(traceback.format_exc())
+        raise SystemExit(1) from None
+
+
+def _check_picklable(work: Any) -> None:
+    try:
+        ForkingPickler.dumps(work)
+    except Exception as error:  # whatever the pickling of a user's object raises
+        raise ValueError(
+            "n_jobs above 1 needs arguments that can be pickled, so functions of a module instead "
+            f"of lambdas, or one call of its own in each of several processes, got: {error}"
+        ) from error

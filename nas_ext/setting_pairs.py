@@ -1,0 +1,27 @@
+"""Settings as people type them: NAME=VALUE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["settings_from"]
+
+
+def settings_from(pairs: Sequence[str], *, option: str = "--set") -> dict[str, Any]:
+    """Return `["a=1", "b=x"]` as `{"a": 1, "b": "x"}`: values are JSON where they parse.
+
+    Raises ValueError, naming the `option` they were given to, for anything else.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"{option} must be NAME=VALUE, got {pair!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        settings[name.replace("-", "_")] = tuple(value) if isinstance(value, list) else value
+    return settings
