@@ -14,7 +14,13 @@ __all__ = ["Space"]
 
 @runtime_checkable
 class Space(Protocol):
-    """Say what strategies and retraining ask of a model space beside being NNI's `ModelSpace`."""
+    """Say what strategies and retraining ask of a model space beside being NNI's `ModelSpace`.
+
+    A space may also have `forward_chain()`: the layers that its forward composes, each with the
+    number of leading choices that determine everything up to it. What a layer does must depend on
+    the choices inside it alone. Supernets then run common prefixes of architectures once. With
+    `macs_table(image_size)` and `parameter_table()` costs are known as sums over the choices.
+    """
 
     @property
     def search_space(self) -> SearchSpace:
