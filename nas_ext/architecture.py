@@ -101,6 +101,8 @@ class SearchSpace:
         self.name = name
         self.choices = tuple(choices)
         self._rule: Rule = rule if rule is not None else _Free()
+        free = type(self._rule) is _Free
+        self._radices = tuple(len(choice.options) for choice in choices) if free else None
         self._counts: dict[tuple[int, Hashable], int] = {}
         if self.size == 0:
             raise ValueError(f"rule of space {name!r} must admit an architecture, it admits none")
@@ -146,6 +148,9 @@ class SearchSpace:
     def __contains__(self, architecture: object) -> bool:
         if not isinstance(architecture, tuple) or len(architecture) != len(self.choices):
             return False
+        if self._radices is not None:
+            pairs = zip(architecture, self._radices, strict=True)
+            return all(type(option) is int and 0 <= option < radix for option, radix in pairs)
         state: Hashable = self._rule.start()
         for position, (choice, option) in enumerate(zip(self.choices, architecture, strict=True)):
             if type(option) is not int or not 0 <= option < len(choice.options):
@@ -168,13 +173,22 @@ class SearchSpace:
             raise ValueError(
                 f"prefix must be shorter than the {len(self.choices)} choices, got {prefix}"
             )
-        state: Hashable = self._rule.start()
+        state, _ = self._after(prefix)
+        return tuple(option for option, _, _ in self.branches(len(prefix), state))
+
+    def completions(self, prefix: Architecture) -> int:
+        """Return how many architectures begin with a prefix; ValueError where none does."""
+        return self._after(prefix)[1]
+
+    def _after(self, prefix: Architecture) -> tuple[Hashable, int]:
+        """Return the rule's state after a prefix, and how many architectures it begins."""
+        state, count = self.start, self.size
         for position, option in enumerate(prefix):
-            following = {o: after for o, after, _ in self.branches(position, state)}
+            following = {o: (after, n) for o, after, n in self.branches(position, state)}
             if option not in following:
                 raise ValueError(f"prefix must exist in space {self.name!r}, got {prefix}")
-            state = following[option]
-        return tuple(option for option, _, _ in self.branches(len(prefix), state))
+            state, count = following[option]
+        return state, count
 
     def __iter__(self) -> Iterator[Architecture]:
         """Yield every architecture in order."""
@@ -213,6 +227,10 @@ class SearchSpace:
         """Return the place of an architecture in the order, from 0."""
         self.check(architecture)
         state, place = self._rule.start(), 0
+        if self._radices is not None:
+            for chosen, radix in zip(architecture, self._radices, strict=True):
+                place = place * radix + chosen
+            return place
         for position, chosen in enumerate(architecture):
             for option, after, count in self.branches(position, state):
                 if option == chosen:
@@ -225,7 +243,12 @@ class SearchSpace:
         """Return the architecture at a place of the order, from 0."""
         if not 0 <= index < self.size:
             raise ValueError(f"index must lie in [0, {self.size}), got {index}")
-        state, chosen = self._rule.start(), []
+        state, chosen = self._rule.start(), list[int]()
+        if self._radices is not None:
+            for radix in reversed(self._radices):
+                index, option = divmod(index, radix)
+                chosen.append(option)
+            return tuple(reversed(chosen))
         for position in range(len(self.choices)):
             for option, after, count in self.branches(position, state):
                 if index < count:

@@ -129,6 +129,7 @@ class RunTree:
             temperature=settings["final_temperature"],
             exploration=settings["exploration"],
             initial=1.0 if initial is None else initial,
+            balance=settings.get("balance", "branches"),  # older runs knew no other
         )
         probability = 1.0
         for fork in forks:

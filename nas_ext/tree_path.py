@@ -9,11 +9,13 @@ from operator import attrgetter
 
 from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.tree import (
+    Balance,
     LayerTree,
     Node,
     Tree,
     Unvisited,
     ValueOf,
+    fair_shares,
     prefix_of,
     selection_probabilities,
 )
@@ -65,6 +67,7 @@ def explain(
     unvisited: Unvisited = "force",
     initial: float = 1.0,
     value: ValueOf = attrgetter("value"),
+    balance: Balance = "branches",
 ) -> tuple[Fork, ...]:
     """Say why walks end in an architecture: each fork on its path, with all that was compared.
 
@@ -91,18 +94,20 @@ def explain(
             unvisited=unvisited,
             initial=initial,
             value=value,
+            balance=balance,
         )
+        fair = fair_shares(node.children) if balance == "leaves" else [1.0] * len(shares)
         branches = [
             Branch(
                 name=branch_name(tree, space, child),
                 leaves=() if layers else tuple(map(space.describe, _first_leaves(child))),
                 visits=child.visits,
                 value=value(child) if child.visits else None,
-                score=_score(node, child, exploration, unvisited, initial, value),
+                score=_score(node, child, exploration, unvisited, initial, value, weight),
                 probability=share,
                 taken=child is taken,
             )
-            for child, share in zip(node.children, shares, strict=True)
+            for child, share, weight in zip(node.children, shares, fair, strict=True)
         ]
         forks.append(Fork(depth, node.visits, tuple(branches)))
     return tuple(forks)
@@ -123,9 +128,13 @@ def _score(
     unvisited: Unvisited,
     initial: float,
     value: ValueOf,
+    weight: float,
 ) -> float | None:
-    """Return C + lambda sqrt(ln n_p / n), or None where there is no number to compare."""
-    log_visits = math.log(max(1, parent.visits))
+    """Return C + lambda sqrt(ln n_p / n), or None where there is no number to compare.
+
+    Visits count as n / `weight`: the times of an even share of leaves that the child has.
+    """
+    log_visits = math.log(max(1, parent.visits)) * weight
     if child.visits:
         return value(child) + exploration * math.sqrt(log_visits / child.visits)
     return initial + exploration * math.sqrt(log_visits) if unvisited == "prior" else None

@@ -38,6 +38,10 @@ class TreeStrategy(RewardedStrategy):
     the path alone, and leaves its siblings with stale bonuses (D3-8). For NAS-Bench-Macro the
     temperature begins at .01, and its end is not printed (D3-6): .0025 there too.
 
+    `balance` "branches" is the published rule: at equal values as many walks go into each branch,
+    so that an architecture alone under the root gets half of them. "leaves", which is ours, gives
+    as many to each architecture, see `selection_probabilities`.
+
     `warm_up_sampling` "density" fills the tree with draws from the law of `DensityAware` instead
     of uniform ones, at its scale, by the mean `warm_up_distance` to all others over
     `warm_up_temperature`: rare architectures get more of the draws. The law is computed once, as
@@ -49,6 +53,7 @@ class TreeStrategy(RewardedStrategy):
     temperature: float = 0.02
     final_temperature: float = 0.0025
     exploration: float = 0.5
+    balance: Literal["branches", "leaves"] = "branches"
     initial_value: float | None = 1.0
     warm_up_sampling: Literal["uniform", "density"] = "uniform"
     warm_up_distance: Literal["cosine", "l2", "kl", "cross-entropy", "gradient", "encoding"] = (
@@ -70,6 +75,8 @@ class TreeStrategy(RewardedStrategy):
             raise ValueError(f"exploration must not be negative, got {self.exploration}")
         if self.initial_value is not None and not 0 <= self.initial_value <= 1:
             raise ValueError(f"initial_value must lie in [0, 1] or be None: {self.initial_value}")
+        if self.balance not in ("branches", "leaves"):
+            raise ValueError(f"balance must be 'branches' or 'leaves', got {self.balance!r}")
         if self.warm_up_sampling not in ("uniform", "density"):
             raise ValueError(
                 f"warm_up_sampling must be uniform or density, got {self.warm_up_sampling!r}"
@@ -119,6 +126,7 @@ class TreeStrategy(RewardedStrategy):
             "exploration": self.exploration,
             "decay": self.decay,
             "initial": self.initial_value,
+            "balance": self.balance,
             "relative": self.shaping(setting),
         }
 

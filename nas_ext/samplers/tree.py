@@ -13,6 +13,7 @@ from nas_ext.samplers.base import Sampler, distinct
 from nas_ext.samplers.communication import Communication
 from nas_ext.schedule import Schedule
 from nas_ext.tree import (
+    Balance,
     BinaryTree,
     Node,
     Tree,
@@ -37,9 +38,10 @@ class TreeSampler(Sampler):
     gives a quarter of all draws to the worst pooling architecture.) Otherwise it is the
     temperature at each step. `initial` None takes the first reward as value, see `backup`.
     `final_temperature` serves the draws of `candidates`. Children with fewer than
-    `minimum_visits` come first where `unvisited` is "force". `communication` lets nodes of a
-    layer tree share rewards; a sampler that goes on with a tree goes on with its. Section 3.2,
-    Algorithm 3.1.
+    `minimum_visits` come first where `unvisited` is "force". `balance` says whether walks without
+    any preference spread over branches or over leaves, see `selection_probabilities`.
+    `communication` lets nodes of a layer tree share rewards; a sampler that goes on with a tree
+    goes on with its. Section 3.2, Algorithm 3.1.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class TreeSampler(Sampler):
         initial: float | None = 1.0,
         unvisited: Unvisited = "force",
         minimum_visits: int = 1,
+        balance: Balance = "branches",
         communication: Communication | None = None,
         relative: RelativeReward | None = None,
     ) -> None:
@@ -71,6 +74,8 @@ class TreeSampler(Sampler):
             raise ValueError(
                 f"minimum_visits must be 1 for unvisited {unvisited!r}, got {minimum_visits}"
             )
+        if balance not in ("branches", "leaves"):
+            raise ValueError(f"balance must be 'branches' or 'leaves', got {balance!r}")
         if communication is not None:
             prefix_of(tree.root)  # refuses a tree without levels
         self.tree = tree
@@ -81,6 +86,7 @@ class TreeSampler(Sampler):
         self.initial = initial
         self.unvisited: Unvisited = unvisited
         self.minimum_visits = minimum_visits
+        self.balance: Balance = balance
         self.communication = communication
         self.step = 0
 
@@ -97,6 +103,7 @@ class TreeSampler(Sampler):
                 minimum_visits=self.minimum_visits,
                 initial=1.0 if self.initial is None else self.initial,
                 value=self.communication.value if self.communication else attrgetter("value"),
+                balance=self.balance,
             )
             chosen = _architecture(leaf)
         self.step += 1
@@ -150,6 +157,7 @@ class TreeSampler(Sampler):
             exploration=0.0,
             unvisited="never",
             value=value,
+            balance=self.balance,
         )
         return distinct(_architecture(leaf) for leaf in leaves)
 

@@ -13,16 +13,19 @@ from nas_ext.tree.nodes import (
 )
 from nas_ext.tree.ranks import caterpillar_tree, rank_tree
 from nas_ext.tree.walk import (
+    Balance,
     Unvisited,
     ValueOf,
     backup,
     descend,
+    fair_shares,
     most_valued_leaf,
     selection_probabilities,
     unbiased,
 )
 
 __all__ = [
+    "Balance",
     "BinaryTree",
     "Clustering",
     "LayerTree",
@@ -37,6 +40,7 @@ __all__ = [
     "cluster_tree",
     "descend",
     "draw_leaves",
+    "fair_shares",
     "layer_tree",
     "leaf_probabilities",
     "most_valued_leaf",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nas_ext.architecture import Architecture
 from nas_ext.estimation import FloatArray
 from nas_ext.tree.nodes import Node
-from nas_ext.tree.walk import Unbiased, Unvisited, ValueOf
+from nas_ext.tree.walk import Balance, Unbiased, Unvisited, ValueOf, fair_shares
 
 __all__ = ["draw_leaves", "leaf_probabilities"]
 
@@ -34,13 +34,14 @@ def leaf_probabilities(
     minimum_visits: int = 1,
     initial: float = 1.0,
     value: ValueOf = attrgetter("value"),
+    balance: Balance = "branches",
 ) -> dict[Architecture, float]:
     """Return the exact probability that a walk ends in each leaf; leaves of probability 0 too.
 
     The settings are those of `descend`. Leaves come by their depth. A tree of layers is made
     whole.
     """
-    rule = _Rule(temperature, exploration, unvisited, minimum_visits, initial, value)
+    rule = _Rule(temperature, exploration, unvisited, minimum_visits, initial, value, balance)
     found: dict[Architecture, float] = {}
     nodes, masses = [root], np.ones(1)
     while nodes:
@@ -71,6 +72,7 @@ def draw_leaves(
     minimum_visits: int = 1,
     initial: float = 1.0,
     value: ValueOf = attrgetter("value"),
+    balance: Balance = "branches",
 ) -> list[Node]:
     """Return the leaves of `count` independent walks, repeated ones included.
 
@@ -81,7 +83,7 @@ def draw_leaves(
     """
     if count < 0:
         raise ValueError(f"count must not be negative, got {count}")
-    rule = _Rule(temperature, exploration, unvisited, minimum_visits, initial, value)
+    rule = _Rule(temperature, exploration, unvisited, minimum_visits, initial, value, balance)
     leaves: list[Node] = []
     nodes, counts = [root], np.full(1, count)
     while nodes:
@@ -138,6 +140,7 @@ class _Rule:
     minimum_visits: int
     initial: float
     value: ValueOf
+    balance: Balance
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -153,9 +156,10 @@ class _Rule:
         visits = _numbers(child.visits for child in forks.children)
         lonely: NDArray[np.bool_] = forks.each(forks.sizes == 1)
         new = (visits == 0) & ~lonely
+        fair = self._fair_shares(forks)
         scores = np.zeros(len(visits))
-        scores[~lonely] = self._scores(forks, visits, new)[~lonely]
-        weights = np.exp((scores - forks.over(np.maximum, scores)) / self.temperature)
+        scores[~lonely] = self._scores(forks, visits, new, fair)[~lonely]
+        weights = fair * np.exp((scores - forks.over(np.maximum, scores)) / self.temperature)
         shares = weights / forks.over(np.add, weights)
         if self.unvisited == "force":
             few = ((visits < self.minimum_visits) | new) & ~lonely
@@ -163,10 +167,19 @@ class _Rule:
             np.divide(few, waiting, out=shares, where=waiting > 0)
         return shares
 
-    def _scores(self, forks: _Forks, visits: FloatArray, new: NDArray[np.bool_]) -> FloatArray:
+    def _fair_shares(self, forks: _Forks) -> FloatArray:
+        """Return how many times an even share of its parent's leaves each child counts for."""
+        if self.balance == "branches":
+            return np.ones(len(forks.children))
+        families = (node.children for node in forks.nodes)
+        return _numbers(itertools.chain.from_iterable(map(fair_shares, families)))
+
+    def _scores(
+        self, forks: _Forks, visits: FloatArray, new: NDArray[np.bool_], fair: FloatArray
+    ) -> FloatArray:
         """Return the scores `[c]`; what nobody visited gets the prior, or none at all."""
         logs = np.log(np.maximum(_numbers(node.visits for node in forks.nodes), 1.0))
-        bonus = np.sqrt(forks.each(logs) / np.maximum(visits, 1.0))
+        bonus = np.sqrt(forks.each(logs) * fair / np.maximum(visits, 1.0))
         scores = np.full(len(visits), self.initial)
         known = np.flatnonzero(visits)
         scores[known] = self._values(forks.children, known, visits[known])

@@ -15,10 +15,11 @@ class Node:
     """One node: a set of architectures, with the visits and the value of the searches in it.
 
     `value` is a moving average of rewards and means nothing while `visits` is 0. `height` is the
-    distance at which a clustered node was joined. A leaf has an `architecture`.
+    distance at which a clustered node was joined. A leaf has an `architecture`; `leaves` counts
+    those at or below a node.
     """
 
-    __slots__ = ("_children", "architecture", "height", "parent", "value", "visits")
+    __slots__ = ("_children", "_leaves", "architecture", "height", "parent", "value", "visits")
 
     def __init__(self, *, architecture: Architecture | None = None, height: float = 0.0) -> None:
         self.architecture = architecture
@@ -27,15 +28,22 @@ class Node:
         self.visits = 0
         self.value = 0.0
         self._children: tuple[Node, ...] = ()
+        self._leaves = 1
 
     @property
     def children(self) -> tuple[Node, ...]:
         """Return the children, none for a leaf."""
         return self._children
 
+    @property
+    def leaves(self) -> int:
+        """Return the number of architectures that the node stands for."""
+        return self._leaves
+
     def adopt(self, children: Sequence[Node]) -> None:
         """Make these nodes the children of this one."""
         self._children = tuple(children)
+        self._leaves = sum(child._leaves for child in self._children)
         for child in children:
             child.parent = self
 
@@ -49,6 +57,7 @@ class _LayerNode(Node):
         super().__init__(architecture=prefix if len(prefix) == len(space.choices) else None)
         self.space = space
         self.prefix = prefix
+        self._leaves = 0  # not asked for yet
 
     @property
     def children(self) -> tuple[Node, ...]:
@@ -56,6 +65,12 @@ class _LayerNode(Node):
             options = self.space.options(self.prefix)
             self.adopt([_LayerNode(self.space, (*self.prefix, option)) for option in options])
         return self._children
+
+    @property
+    def leaves(self) -> int:
+        if not self._leaves:
+            self._leaves = self.space.completions(self.prefix)
+        return self._leaves
 
 
 class Tree(ABC):

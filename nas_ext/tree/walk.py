@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal, TypeAlias
@@ -14,11 +14,13 @@ from nas_ext.estimation import FloatArray
 from nas_ext.tree.nodes import Node
 
 __all__ = [
+    "Balance",
     "Unbiased",
     "Unvisited",
     "ValueOf",
     "backup",
     "descend",
+    "fair_shares",
     "most_valued_leaf",
     "selection_probabilities",
     "unbiased",
@@ -27,6 +29,10 @@ __all__ = [
 Unvisited: TypeAlias = Literal["force", "prior", "never"]
 """What a walk does with children nobody visited: take one of them first, give them the initial
 value and one visit, or leave them out."""
+
+Balance: TypeAlias = Literal["branches", "leaves"]
+"""What counts as even-handed where values are equal: as many walks into each branch, or as many to
+each leaf."""
 
 ValueOf: TypeAlias = "Callable[[Node], float]"
 """How a walk reads the value of a visited node."""
@@ -41,15 +47,25 @@ def selection_probabilities(
     minimum_visits: int = 1,
     initial: float = 1.0,
     value: ValueOf = attrgetter("value"),
+    balance: Balance = "branches",
 ) -> list[float]:
     """Return the probability of each child: a softmax of C + lambda sqrt(ln n_p / n) over T.
 
     Recomputed at each walk, since a bonus changes when only the parent's visits grow. "force" is
     the limit of an infinite bonus: uniform over the unvisited, if any, and over all that have
     fewer than `minimum_visits` (3.4, after Su et al.). Section 3.2.
+
+    With `balance` "leaves", which is ours, a child with f times its even share of the leaves below
+    the node has n / f visits in its bonus, and f times the weight in the softmax: where values are
+    equal a walk is then a uniform draw over architectures, and in a balanced tree nothing changes.
     """
     children = node.children
-    if len(children) == 2 and min(children[0].visits, children[1].visits) >= minimum_visits > 0:
+    even = balance == "branches"
+    if (
+        even
+        and len(children) == 2
+        and min(children[0].visits, children[1].visits) >= minimum_visits > 0
+    ):
         return _of_two(node.visits, *children, temperature, exploration, value)
     waiting = [child.visits == 0 for child in children]
     if unvisited == "force":
@@ -59,19 +75,29 @@ def selection_probabilities(
     if unvisited == "never" and all(waiting):
         raise ValueError("node must have a visited child when unvisited is 'never'")
     log_visits = math.log(max(1, node.visits))
+    shares = [1.0] * len(children) if even else fair_shares(children)
     scores = []
-    for child, new in zip(children, waiting, strict=True):
+    for child, new, share in zip(children, waiting, shares, strict=True):
         if not new:
-            bonus = math.sqrt(log_visits / child.visits) if exploration else 0.0
+            bonus = math.sqrt(log_visits * share / child.visits) if exploration else 0.0
             scores.append(value(child) + exploration * bonus)
         elif unvisited == "never":
             scores.append(-math.inf)
         else:
-            scores.append(initial + exploration * math.sqrt(log_visits))
+            scores.append(initial + exploration * math.sqrt(log_visits * share))
     highest = max(scores)
-    weights = [math.exp((score - highest) / temperature) for score in scores]
+    weights = [
+        share * math.exp((score - highest) / temperature)
+        for share, score in zip(shares, scores, strict=True)
+    ]
     total = sum(weights)
     return [weight / total for weight in weights]
+
+
+def fair_shares(children: Sequence[Node]) -> list[float]:
+    """Return how many times an even share of the leaves each child has: the mean is 1."""
+    total = sum(child.leaves for child in children)
+    return [len(children) * child.leaves / total for child in children]
 
 
 def _of_two(
@@ -105,6 +131,7 @@ def descend(
     minimum_visits: int = 1,
     initial: float = 1.0,
     value: ValueOf = attrgetter("value"),
+    balance: Balance = "branches",
 ) -> Node:
     """Walk from a node to a leaf, drawing a child at each fork. Algorithm 3.1.
 
@@ -126,6 +153,7 @@ def descend(
             minimum_visits=minimum_visits,
             initial=initial,
             value=value,
+            balance=balance,
         )
         node = children[_pick(probabilities, rng.random())]
     return node

@@ -43,6 +43,13 @@ RULES: dict[str, dict[str, Any]] = {
     },
     "own reader": {"temperature": 0.3, "exploration": 0.0, "value": lambda node: -node.value},
     "cold": {"temperature": 1e-4, "exploration": 0.0},
+    "leaves": {"temperature": 0.2, "exploration": 0.7, "balance": "leaves"},
+    "leaves, never": {
+        "temperature": 0.2,
+        "exploration": 0.0,
+        "unvisited": "never",
+        "balance": "leaves",
+    },
 }
 
 

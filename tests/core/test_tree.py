@@ -203,6 +203,59 @@ def test_two_children_have_the_shares_of_the_rule_for_many_to_the_bit() -> None:
         assert [*selection_probabilities(two, **rule), 0.0] == expected
 
 
+def test_balanced_by_leaves_a_walk_without_preference_is_a_uniform_draw() -> None:
+    # Without visits counting (exploration 0) and with equal values, each leaf must have 1 / 36;
+    # by branches the first has .25 and [6,2,2] .0039, as the thesis's numbers say.
+    tree = layer_tree(POOLING)
+    for leaf in POOLING:
+        backup(tree.leaf(leaf), 0.5, decay=0.95)
+    for level in expand(tree.root):
+        for node in level:
+            node.value = 0.5
+    law = leaf_probabilities(tree.root, temperature=0.01, exploration=0.0, balance="leaves")
+    assert list(law.values()) == pytest.approx([1 / 36] * 36, rel=1e-12)
+
+
+def test_balanced_by_leaves_even_visits_leave_the_bonus_without_a_say() -> None:
+    # One visit of each of the 36 leaves: whatever the constant, the draw stays uniform.
+    tree = layer_tree(POOLING)
+    for leaf in POOLING:
+        backup(tree.leaf(leaf), 0.5, decay=0.0)
+    law = leaf_probabilities(tree.root, temperature=0.02, exploration=0.5, balance="leaves")
+    assert list(law.values()) == pytest.approx([1 / 36] * 36, rel=1e-9)
+    by_branches = leaf_probabilities(tree.root, temperature=0.02, exploration=0.5)
+    assert max(by_branches.values()) > 0.25
+
+
+def test_balanced_by_leaves_the_worked_example() -> None:
+    # Children with 1 and 3 leaves: even shares 1/2 and 3/2 of two. C = .8 and .7, n = 10 and 20,
+    # n_p = 30: scores .8 + .1 sqrt(ln 30 / (10 / .5)) and .7 + .1 sqrt(ln 30 / (20 / 1.5)).
+    root, inner = Node(), Node()
+    inner.adopt([Node(architecture=(i,)) for i in range(1, 4)])
+    root.adopt([Node(architecture=(0,)), inner])
+    (first, second), root.visits = root.children, 30
+    first.value, first.visits, second.value, second.visits = 0.8, 10, 0.7, 20
+    scores = (
+        0.8 + 0.1 * math.sqrt(math.log(30) / 20),
+        0.7 + 0.1 * math.sqrt(math.log(30) / 13.333333333333334),
+    )
+    odds = 0.5 * math.exp(scores[0] / 0.05) / (1.5 * math.exp(scores[1] / 0.05))
+    found = selection_probabilities(root, temperature=0.05, exploration=0.1, balance="leaves")
+    assert found[0] / found[1] == pytest.approx(odds)
+    many = leaf_probabilities(
+        root, temperature=0.05, exploration=0.1, unvisited="prior", balance="leaves"
+    )
+    assert many[(0,)] == pytest.approx(found[0])
+
+
+def test_nodes_count_their_leaves_without_being_made() -> None:
+    tree = layer_tree(POOLING)
+    assert tree.root.leaves == 36
+    # A pooling at the first of nine places leaves eight for the other; else C(8, 2) are left.
+    assert [child.leaves for child in tree.root.children] == [8, 28]
+    assert len(list(tree.nodes())) == 3
+
+
 @pytest.mark.parametrize(("temperature", "odds"), [(0.02, 1.649), (0.01, 2.718), (0.0025, 54.6)])
 def test_one_percent_of_accuracy_is_worth_so_much(temperature: float, odds: float) -> None:
     # Golden number 17, lambda 0.
