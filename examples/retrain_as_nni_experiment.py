@@ -3,8 +3,8 @@
     python retrain_as_nni_experiment.py --dry-run       # prints the configuration
     python retrain_as_nni_experiment.py --trials 10     # starts NNI's manager and runs it
 
-NNI's manager has no password and listens on all interfaces; here a few lines of JavaScript keep
-it to the loopback. Trials are processes of this file with --trial. There is no resuming within a
+NNI's manager has no password and listens on all interfaces; `nas_ext.loopback` keeps it to this
+machine. Trials are processes of this file with --trial. There is no resuming within a
 trial, no confirmation and no test: take the recipe that is printed to `nas-ext fit --recipe`.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from nni.experiment import Experiment
 
 from nas_ext.data import digits
+from nas_ext.loopback import on_loopback
 from nas_ext.retrain import Epoch, Recipe, fit
 from nas_ext.spaces import PoolingResNet
 
@@ -46,17 +46,6 @@ SEARCH_SPACE: dict[str, Any] = {
     "reprob": {"_type": "quniform", "_value": [0.0, 0.4, 0.1]},
     "model_ema_decay": {"_type": "choice", "_value": [0, 0.98]},
 }
-
-LOOPBACK = """
-const net = require('net');
-const listen = net.Server.prototype.listen;
-net.Server.prototype.listen = function (...given) {
-  if (typeof given[0] === 'number' && typeof given[1] !== 'string') {
-    given.splice(1, 0, '127.0.0.1');
-  }
-  return listen.apply(this, given);
-};
-"""
 
 
 def recipe_of(parameters: dict[str, Any], epochs: int) -> Recipe:
@@ -116,16 +105,14 @@ def configured(trials: int, epochs: int, out: Path) -> Any:
     return experiment
 
 
-def run_experiment(experiment: Any, port: int, out: Path, epochs: int) -> None:
+def run_experiment(experiment: Any, port: int, epochs: int) -> None:
     """Start NNI's manager on the loopback, wait for all trials, and print the best recipe."""
-    guard = out / "loopback.js"
-    guard.write_text(LOOPBACK, encoding="utf-8")
-    os.environ["NODE_OPTIONS"] = f"--require={guard}"
-    try:
-        experiment.run(port)
-        trials = experiment.export_data()
-    finally:
-        experiment.stop()
+    with on_loopback():
+        try:
+            experiment.run(port)
+            trials = experiment.export_data()
+        finally:
+            experiment.stop()
     best = max(trials, key=lambda trial: float(trial.value))
     recipe = recipe_of(dict(best.parameter), epochs)
     print(f"best of {len(trials)} trials: {float(best.value):.1%} on validation")
@@ -154,7 +141,7 @@ def main() -> None:
         if chosen.fast:
             run_trial(1)
         return
-    run_experiment(experiment, chosen.port, out, chosen.epochs)
+    run_experiment(experiment, chosen.port, chosen.epochs)
 
 
 if __name__ == "__main__":

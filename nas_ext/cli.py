@@ -14,7 +14,16 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
-from nas_ext import cli_compare, cli_export, cli_fit, cli_latency, cli_retrain, cli_spaces
+from nas_ext import (
+    cli_compare,
+    cli_export,
+    cli_fit,
+    cli_latency,
+    cli_reproduce,
+    cli_retrain,
+    cli_search,
+    cli_spaces,
+)
 from nas_ext.cli_views import register
 from nas_ext.setting_pairs import settings_from
 
@@ -45,7 +54,11 @@ def reported(command: Command) -> Command:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (ValueError, TypeError, OSError) as error:
+        except KeyboardInterrupt as stop:
+            reason = str(stop) or "stopped; what is finished is kept, the same command goes on"
+            errors.print(f"\n{reason}", style="bold", markup=False, soft_wrap=True)
+            raise typer.Exit(getattr(stop, "exit_code", 130)) from stop
+        except (ValueError, TypeError, OSError, ArithmeticError, MemoryError) as error:
             if os.environ.get("NAS_EXT_DEBUG"):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -108,87 +121,7 @@ def _remove_demo(out: Path) -> None:
     shutil.rmtree(out)
 
 
-@app.command()
-@reported
-def search(
-    data: Annotated[str, typer.Option(help="'digits', or a folder in ImageFolder layout.")],
-    out: Annotated[Path, typer.Option(help="New folder for the run.")],
-    space: Annotated[str, typer.Option(help="See `nas-ext spaces`.")] = "pooling-resnet20",
-    strategy: Annotated[str, typer.Option(help="See `nas-ext strategies`.")] = "learned-tree",
-    steps: Annotated[int, typer.Option(min=1, help="Training passes, the budget.")] = 2000,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    validation_batch_size: Annotated[
-        int, typer.Option(min=1, help="Images behind one reward; 64 or more where possible.")
-    ] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Peak of the cosine.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option()] = 1e-3,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Side to resize to; the images' own if small.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A strategy's setting, NAME=VALUE; may be repeated."),
-    ] = None,
-    space_set: Annotated[
-        list[str] | None, typer.Option(help="An argument of the space, such as width=8.")
-    ] = None,
-    macs: Annotated[
-        str | None, typer.Option(help="Keep to architectures of LOW:HIGH macs, as 277.2M:280M.")
-    ] = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Search a space on your images; leave search.json and report.html in a new folder.
-
-    Example: nas-ext search --data photos --space pooling-resnet20 --strategy learned-tree --steps
-    5000 --out runs/photos
-    """
-    from nas_ext.cli_spaces import window
-    from nas_ext.data import load
-    from nas_ext.report import write_search_report
-    from nas_ext.runs import Training, search_images
-    from nas_ext.strategies.registry import create
-
-    method = create(strategy, **{"seed": seed, **settings_from(set_ or [])})
-    images = load(data, image_size=image_size, seed=seed)
-    training = Training(
-        steps=steps,
-        batch_size=batch_size,
-        validation_batch_size=validation_batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        device=device,
-        progress=not as_json,
-    )
-    source = str(Path(data).resolve()) if os.path.isdir(data) else data
-    limit = {} if macs is None else {"macs": window(macs), "image_size": images.image_size}
-    result = search_images(
-        method,
-        space,
-        images,
-        out=out,
-        training=training,
-        data_source={"source": source, "seed": seed, "image_size": image_size},
-        arguments={**settings_from(space_set or []), **limit},
-    )
-    report = write_search_report(out)
-    if as_json:
-        emit({k: v for k, v in result.to_json().items() if k not in ("draws", "tree")})
-        return
-    _print_ranking(result)
-    screen.print(f"Report: {report}\nNext: nas-ext retrain {out}", markup=False, highlight=False)
-
-
-def _print_ranking(result: Any) -> None:
-    grid = Grid(title=f"{result.strategy} on {result.space['name']}", title_justify="left")
-    for heading in ("rank", "architecture", "validation accuracy", "macs"):
-        grid.add_column(heading, justify="right")
-    for rank, line in enumerate(result.ranking[:10], 1):
-        macs = "" if line.macs is None else f"{line.macs / 1e6:.1f} M"
-        name = line.name.replace("[", "\\[")
-        grid.add_row(str(rank), name, f"{100 * line.accuracy:.2f} %", macs)
-    screen.print(grid)
+cli_search.register(app, reported)
 
 
 @app.command()
@@ -197,7 +130,8 @@ def bench(
     table: Annotated[
         str,
         typer.Argument(
-            help="pooling or mini-pooling; nasbench-macro or nasbench201-cifar10 with its file."
+            help="pooling, mini-pooling or mini-macro; nasbench-macro or nasbench201-cifar10 with "
+            "its file."
         ),
     ],
     strategy: Annotated[
@@ -225,45 +159,30 @@ def bench(
     Rewards are the ground truth seen through a batch of images (an oracle): this compares how
     samplers spend their draws, not how supernets rank. All spend the same evaluations.
     """
-    from nas_ext.bench import ALL, BESIDE, noise_ceiling, references
-    from nas_ext.bench import bench as run_bench
-    from nas_ext.bench import table as load_table
-    from nas_ext.benchmarks import BASELINES
+    from nas_ext.bench import ALL, noise_ceiling, references
+    from nas_ext.bench_record import NOTE, bench_record
     from nas_ext.strategies.registry import create
 
     settings = settings_from(set_ or [])
     if strategy != ALL:
         create(strategy, **settings)
-    truth = load_table(table, data)
-    made = run_bench(
-        truth,
-        [strategy] if strategy == ALL else [strategy, *BESIDE],
+    truth, made, values = bench_record(
+        table,
+        strategy=strategy,
         seeds=seeds,
-        evaluations=steps,
+        steps=steps,
         batch_size=batch_size,
         candidates=candidates,
+        baselines=baselines,
+        data=data,
         settings=settings,
-        baselines=tuple(BASELINES) if baselines else (),
     )
-    known, ceiling = references(truth), noise_ceiling(truth)
-    note = "rewards are the ground truth with binomial noise (oracle); distances of encodings"
     if as_json:
-        emit(
-            {
-                "table": table,
-                "steps": steps,
-                "candidates": truth.candidates if candidates is None else candidates,
-                "note": note,
-                "scores": [score.to_json() for score in made.scores],
-                "baselines": [score.to_json() for score in made.baselines],
-                "references": known,
-                "ceiling": None if ceiling is None else vars(ceiling),
-                "skipped": dict(made.skipped),
-            }
-        )
+        emit(values)
         return
+    known, ceiling = references(truth), noise_ceiling(truth)
     title = f"{table}: {steps} evaluations, {seeds} seeds, mean [95 % interval]"
-    _print_scores(title, made, known, note)
+    _print_scores(title, made, known, NOTE)
     if ceiling is not None:
         how = "simulated from the published deviations" if ceiling.simulated else "published"
         said = f"Kendall's tau between two trainings of every network: {ceiling.tau:.2f} ({how})"
@@ -337,6 +256,7 @@ cli_export.register(app, reported)
 cli_retrain.register(app, reported)
 cli_fit.register(app, reported)
 cli_compare.register(app, reported)
+cli_reproduce.register(app, reported)
 
 
 def main() -> None:

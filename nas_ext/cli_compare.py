@@ -1,4 +1,4 @@
-"""The commands behind numbers: `compare` strategies, measure a `ground-truth`."""
+"""The commands behind numbers: `compare` strategies, measure a `ground-truth`, the `evidence`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from rich.table import Table as Grid
 from nas_ext.setting_pairs import settings_from
 
 if TYPE_CHECKING:
-    from nas_ext.benchmarks import Table
     from nas_ext.comparison import Judged
 
 screen = Console()
@@ -31,23 +30,35 @@ def register(app: typer.Typer, reported: Callable[[Any], Any]) -> None:
     """Add the commands to the application; `reported` turns bad input into one line."""
     app.command()(reported(compare))
     app.command("ground-truth")(reported(ground_truth))
+    app.command()(reported(evidence))
 
 
 def compare(
     out: Out,
     strategies: Annotated[
-        str, typer.Option(help='"all", or names with settings: "uniform mcts:exploration=0".')
+        str,
+        typer.Option(
+            help='"all", or names with settings: "uniform mcts:exploration=0 nni-darts". '
+            '"equal=steps" and "times=M" say what is equal but passes.'
+        ),
     ] = "uniform learned-tree",
     reference: Annotated[str, typer.Option(help="Differences are to this one.")] = "uniform",
     table: Annotated[
-        str, typer.Option(help="Ground truth: mini-pooling, or the CSV of `ground-truth`.")
+        str,
+        typer.Option(help="Ground truth: mini-pooling, mini-macro, or a `ground-truth` CSV."),
     ] = "mini-pooling",
-    space: Annotated[str, typer.Option(help="See `nas-ext spaces`.")] = "mini-pooling",
+    space: Annotated[
+        str | None, typer.Option(help="The table's own unless given; see `nas-ext spaces`.")
+    ] = None,
     space_set: Annotated[
         list[str] | None, typer.Option(help="An argument of the space, such as width=4.")
     ] = None,
-    data: Annotated[str, typer.Option(help="As for `search`.")] = "fashion-mnist",
-    image_size: ImageSize = 8,
+    data: Annotated[
+        str | None, typer.Option(help="As for `search`; the table's own unless given.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=0, help="The table's own unless given; 0: the images'.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Searches of each competitor.")] = 12,
     first_seed: Annotated[
         int, typer.Option(min=0, help="Choose settings on some seeds, report others.")
@@ -68,15 +79,22 @@ def compare(
     from nas_ext.comparison import Comparison, competitors
     from nas_ext.comparison import compare as run
     from nas_ext.comparison.outcome import outcome, write_runs
-    from nas_ext.files import write_json
+    from nas_ext.comparison.tables import truth as truth_of
+    from nas_ext.files import read_json, write_json
+    from nas_ext.manifest import manifest
     from nas_ext.report.comparison import write_comparison_report
     from nas_ext.runs import Training
 
+    arguments = settings_from(space_set or [], option="--space-set")
+    if space is None and arguments:
+        raise ValueError(f"space must be given with --space-set, got {sorted(arguments)} alone")
+    given = None if space is None else {"name": space, **arguments}
+    truth = truth_of(table, space=given, data=data, image_size=image_size)
     made = Comparison(
-        space={"name": space, **settings_from(space_set or [], option="--space-set")},
-        data=data,
-        image_size=image_size or None,
-        competitors=competitors(strategies.split()),
+        space=truth.space,
+        data=truth.data,
+        image_size=truth.image_size,
+        competitors=competitors(strategies.split(), space=truth.space, table=truth.table),
         seeds=tuple(range(first_seed, first_seed + seeds)),
         training=Training(
             steps=budget,
@@ -92,12 +110,14 @@ def compare(
     known = [one.label for one in made.competitors]
     if reference not in known:
         raise ValueError(f"reference must be one of the competitors {known}, got {reference!r}")
-    truth = _table(table, made.space)
-    judged = run(made, truth, out=out, workers=workers, say=_quiet if as_json else _say)
-    values = outcome(truth, judged, reference=reference)
+    judged = run(made, truth.table, out=out, workers=workers, say=_quiet if as_json else _say)
+    values = outcome(truth.table, judged, reference=reference)
+    digest = read_json(out / "comparison.json").get("manifest", {}).get("data")
+    made_with = {"table": table, "reference": reference}
+    values["manifest"] = manifest(seeds=made.seeds, data=digest, threads=1, made_with=made_with)
     write_json(out / "result.json", values)
     write_runs(out / "runs.csv", judged)
-    write_comparison_report(out / "report.html", made, truth, judged, reference=reference)
+    write_comparison_report(out / "report.html", made, truth.table, judged, reference=reference)
     if as_json:
         typer.echo(json.dumps(values, indent=1))
         return
@@ -105,33 +125,18 @@ def compare(
     screen.print(f"Report: {out / 'report.html'}", markup=False, highlight=False)
 
 
-def _table(name: str, space: Any) -> Table:
-    """Return a table by its name, or from a CSV for the space it is of."""
-    from nas_ext.benchmarks.measured import measured_table, mini_pooling_table
-    from nas_ext.spaces import create
-
-    if name == "mini-pooling":
-        return mini_pooling_table()
-    file = Path(name)
-    if not file.is_file():
-        raise ValueError(f"table must be mini-pooling or a CSV of ground-truth, got {name!r}")
-    searched = create(num_classes=2, in_chs=1, **space).search_space
-    text = file.read_text(encoding="utf-8")
-    return measured_table(text, searched, name=file.stem, source=str(file), origin=str(file))
-
-
 def _print(judged: Sequence[Judged], values: Any, reference: str) -> None:
     count = len({one.seed for one in judged})
     grid = Grid(title=f"{count} seeds, mean [95 % interval]", title_justify="left")
     for heading in ("competitor", "tau", "regret, points", f"tau to {reference}", "p (Holm)"):
         grid.add_column(heading, justify="left" if heading == "competitor" else "right")
-    differences = {line["competitor"]: line for line in values["contrasts"]["tau"]}
+    differences = {line["competitor"]: line for line in values["contrasts"].get("tau", [])}
     for name, means in values["means"].items():
-        tau, to = means["tau"], differences.get(name)
+        tau, to = means.get("tau"), differences.get(name)
         regret = {end: 100 * value for end, value in means["regret"].items()}
         grid.add_row(
             name,
-            f"{tau['mean']:.2f} \\[{tau['low']:.2f}, {tau['high']:.2f}]",
+            "" if tau is None else f"{tau['mean']:.2f} \\[{tau['low']:.2f}, {tau['high']:.2f}]",
             f"{regret['mean']:.2f} \\[{regret['low']:.2f}, {regret['high']:.2f}]",
             "" if to is None else f"{to['mean']:+.2f} \\[{to['low']:+.2f}, {to['high']:+.2f}]",
             "" if to is None else f"{to['adjusted']:.3f}",
@@ -183,6 +188,62 @@ def ground_truth(
         typer.echo(json.dumps({"table": str(file), "settings": asdict(truth)}, indent=1))
         return
     screen.print(f"Table: {file}\nManifest: {out / MANIFEST}", markup=False, highlight=False)
+
+
+def evidence(
+    out: Out,
+    workers: Workers = 1,
+    shipped_tables: Annotated[
+        bool, typer.Option("--shipped-tables", help="Do not measure the ground truths again.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run this experiment alone; may be repeated.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The images, where they are not found by themselves.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Folder of earlier results to compare with.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the study of the mini benchmarks again: ground truths, experiments, figures, tables.
+
+    Leaves OUT/result.json, OUT/tables.md, and a folder for each experiment. Ends with code 1 when
+    a ground truth does not agree with the shipped one.
+    """
+    from nas_ext.comparison.experiments import EXPERIMENTS
+    from nas_ext.comparison.study import run_study
+
+    known = {one.name: one for one in EXPERIMENTS}
+    for name in only or []:
+        if name not in known:
+            raise ValueError(f"only must be one of {list(known)}, got {name!r}")
+    study = run_study(
+        [one for one in EXPERIMENTS if not only or one.name in only],
+        out=out,
+        workers=workers,
+        shipped_tables=shipped_tables,
+        data=data,
+        against=against,
+        say=_quiet if as_json else _say,
+    )
+    if as_json:
+        typer.echo(json.dumps(dict(study.values), indent=1))
+    else:
+        inside = sum(one.inside for one in study.again)
+        for name, found in study.agreements.items():
+            said = "agrees" if found.agrees else f"does not agree: {found}"
+            _print_line(f"Ground truth of {name}: {said}")
+        if study.again:
+            _print_line(f"{inside} of {len(study.again)} means inside the shipped intervals")
+        _print_line(f"Tables: {out / 'tables.md'}")
+    if not study.agrees:
+        raise typer.Exit(1)
+
+
+def _print_line(text: str) -> None:
+    screen.print(text, markup=False, highlight=False)
 
 
 def _say(text: str) -> None:

@@ -61,7 +61,7 @@ def fit(
     """
     from nas_ext.retrain import train_and_test
     from nas_ext.retrain.plain import fit_seeds
-    from nas_ext.retrain_inputs import baseline_of, candidate_of, images_of
+    from nas_ext.retrain_inputs import baseline_of, candidate_of, data_source, images_of
     from nas_ext.taking_out import found_in
 
     result, images = images_of(run, source=data, image_size=image_size, seed=seed)
@@ -77,11 +77,13 @@ def fit(
         found = candidate_of(found_in(run, name), images)
     chosen = _recipe(recipe, settings_from(set_ or []), epochs)
     folder = out or run / "fit" / found.folder
+    made_with = {"data_source": data_source(result, source=data, image_size=image_size, seed=seed)}
     if test:
         attributes = {
             "architecture": dict(found.architecture),
             "macs": found.macs,
             "parameters": found.parameters,
+            **made_with,
         }
         accuracies = train_and_test(
             found.build,
@@ -103,6 +105,7 @@ def fit(
             seeds=seeds,
             device=place(device),
             workers=workers,
+            made_with=made_with,
         ).accuracies
     judged = "test" if test else "validation"
     _say_accuracies(found, accuracies, judged, folder, chosen, as_json)

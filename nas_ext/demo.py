@@ -14,9 +14,11 @@ import torch
 from nas_ext.architecture import Architecture
 from nas_ext.compare import difference, mean_interval, rank_correlation, verdict
 from nas_ext.data import ImageData, digits
+from nas_ext.field_types import check_fields
 from nas_ext.files import write_json
+from nas_ext.manifest import manifest
 from nas_ext.random_oneshot import random_oneshot
-from nas_ext.results import RankedArchitecture, SearchResult, installed_versions
+from nas_ext.results import RankedArchitecture, SearchResult
 from nas_ext.retrain import Recipe, fit
 from nas_ext.runs import (
     Retrained,
@@ -40,9 +42,7 @@ class Settings:
     """Say how much the demonstration computes.
 
     `steps` are training passes of each search; `trials` and `epochs` the retraining studies';
-    `seeds` the trainings behind every test accuracy. `exploration` is LearnedTree's: the
-    published 0.5 is set for tens of thousands of steps, and makes a short walk visit branches
-    alike whatever they are worth. 0 was chosen on other seeds, by validation images alone.
+    `seeds` the trainings behind every test accuracy. The strategies have their defaults.
     `threads` are torch's: images of 8 x 8 pixels are too small to share, and more threads only
     wait for each other on a busy machine.
     """
@@ -52,12 +52,12 @@ class Settings:
     epochs: int = 15
     batch_size: int = 64
     seeds: int = 5
-    exploration: float = 0.0
     threads: int = 1
     seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.seeds < 2:
             raise ValueError(f"seeds must be at least 2 for an interval, got {self.seeds}")
         if self.threads < 1:
@@ -136,7 +136,7 @@ def _searches(
     source = {"source": "digits", "seed": settings.seed, "image_size": None}
     found = {}
     for name, strategy in (
-        ("learned-tree", LearnedTree(seed=settings.seed, exploration=settings.exploration)),
+        ("learned-tree", LearnedTree(seed=settings.seed)),
         ("uniform", Uniform(seed=settings.seed)),
     ):
         say(f"Searching with {type(strategy).__name__}, inside an NNI experiment")
@@ -267,8 +267,7 @@ def _summary(demo: Demo, data: ImageData) -> dict[str, Any]:
         "searches": {name: f"{name}/search.json" for name in demo.searches},
         "retrained": {r.name: f"retrain/{slug(r.name)}" for r in tuned.values()},
         "seconds": demo.seconds,
-        "threads": torch.get_num_threads(),
-        "versions": installed_versions(),
+        "manifest": manifest(seeds=[demo.settings.seed], data=data.digest),
     }
     if "default" in tuned:
         first, second = tuned["learned-tree"].final, tuned["default"].final

@@ -40,8 +40,7 @@ def _sections(demo: Demo) -> Iterator[Section]:
             f"LearnedTree searched {demo.searches['learned-tree'].space['size']} placements of "
             f"two poolings in a small residual network on scikit-learn's 8 x 8 digits, inside a "
             f"real NNI experiment, with {demo.settings.steps} training passes. It found "
-            f"{found.name}. Its UCT constant was {demo.settings.exploration:g}, not the published "
-            "0.5, which is set for far longer searches.",
+            f"{found.name}.",
             *demo.sentences,
             f"Everything was computed in {demo.seconds:.0f} seconds with seed "
             f"{demo.settings.seed}. Digits are easy and the budget is tiny: this page shows how "

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from nas_ext.architecture import Architecture
-from nas_ext.files import read_json, write_json
+from nas_ext.files import check_format, read_json, write_json
 from nas_ext.spaces.registry import SPACES
 from nas_ext.spaces.timm_models import skeleton
 
@@ -94,9 +94,7 @@ class FoundArchitecture:
         `source`, for another format, for `arch`, `sample` and `hash` that contradict each other,
         and for what the class refuses.
         """
-        found = values.get("format") if isinstance(values, Mapping) else None
-        if found != FORMAT:
-            raise ValueError(f"format of {source} must be {FORMAT!r}, got {found!r}")
+        check_format(values, FORMAT, source)
         try:
             return cls._read(values)
         except KeyError as error:

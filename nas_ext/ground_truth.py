@@ -6,17 +6,17 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nas_ext.architecture import SearchSpace
 from nas_ext.data import Augmentation, ImageData, load
+from nas_ext.field_types import check_fields, clause
 from nas_ext.files import read_json, write_json, write_text
-from nas_ext.results import installed_versions
-from nas_ext.retrain import Recipe, fit
+from nas_ext.manifest import manifest as made
+from nas_ext.out_of_memory import naming_memory
+from nas_ext.retrain import Recipe, TrainingDiverged, fit
 from nas_ext.spaces import Space, create
 from nas_ext.workers import finished
 
@@ -53,6 +53,7 @@ class GroundTruth:
     augment: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.seeds < 2:
             raise ValueError(f"seeds must be at least 2, or noise is unknown, got {self.seeds}")
 
@@ -95,7 +96,8 @@ def measure(
     size = len(_prepared(truth)[1].search_space.enumerate())
     total = truth.seeds * size
     say(f"{total - len(todo)} of {total} trainings are there")
-    ended = finished(train_one, todo, workers=workers)
+    named = partial(_training, _prepared(truth)[1].search_space)
+    ended = finished(train_one, todo, workers=workers, named=lambda task: named(*task[1:]))
     for done, (_, cell) in enumerate(ended, total - len(todo) + 1):
         record(cell, out=out)
         say(
@@ -132,9 +134,6 @@ def _manifest(truth: GroundTruth, data: ImageData, space: SearchSpace) -> dict[s
             "digest": data.digest,
             "images": {"train": len(data.train), "test": len(data.test)},
         },
-        "versions": dict(installed_versions()),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "threads": 1,
     }
 
 
@@ -142,7 +141,9 @@ def _begin(folder: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, or check that the one that is there asks for the same."""
     file = folder / MANIFEST
     if not file.exists():
-        write_json(file, manifest)
+        seeds = range(manifest["settings"]["seeds"])
+        made_by = made(seeds=seeds, data=manifest["data"]["digest"], threads=1)
+        write_json(file, {**manifest, "manifest": made_by})
         return
     known = read_json(file)
     for name in ("format", "settings", "data"):
@@ -174,19 +175,29 @@ def _prepared(truth: GroundTruth) -> tuple[ImageData, Space]:
 
 
 def train_one(truth: GroundTruth, place: int, seed: int) -> dict[str, Any]:
-    """Train the architecture at a place of the space, and return what `record` keeps as JSON."""
+    """Train the architecture at a place of the space, and return what `record` keeps as JSON.
+
+    Raises FloatingPointError when the training diverges and OutOfMemory when memory does not
+    suffice for it: a table without it would be another table.
+    """
     data, space = _prepared(truth)
     architecture = space.search_space.at(place)
-    result = fit(
-        lambda: space.network(architecture, drop_path_rate=truth.recipe.drop_path),
-        truth.recipe,
-        data.train,
-        data.test,
-        data,
-        seed=seed,
-        augmentation=None if truth.augment else Augmentation(),
-        evaluate_every_epoch=False,
-    )
+    named = _training(space.search_space, place, seed)
+    try:
+        with naming_memory(lambda: named, lower="the recipe's batch_size or the image size"):
+            result = fit(
+                lambda: space.network(architecture, drop_path_rate=truth.recipe.drop_path),
+                truth.recipe,
+                data.train,
+                data.test,
+                data,
+                seed=seed,
+                augmentation=None if truth.augment else Augmentation(),
+                evaluate_every_epoch=False,
+            )
+    except TrainingDiverged as error:
+        remedy = "lower the recipe's lr or set its clip_grad, in a new folder"
+        raise FloatingPointError(f"{named}: {error}: {remedy}") from error
     return {
         "place": place,
         "architecture": list(architecture),
@@ -197,6 +208,11 @@ def train_one(truth: GroundTruth, place: int, seed: int) -> dict[str, Any]:
         "train_loss": result.train_loss,
         "seconds": result.seconds,
     }
+
+
+def _training(space: SearchSpace, place: int, seed: int) -> str:
+    """Return what messages call a training."""
+    return f"the training of {space.describe(space.at(place))} with seed {seed}"
 
 
 def record(cell: Mapping[str, Any], *, out: str | Path) -> None:
@@ -218,15 +234,24 @@ def write_table(truth: GroundTruth, *, out: str | Path) -> Path:
     seeds = range(truth.seeds)
     table.writerow(["name", "architecture", "macs", "parameters", *(f"seed{s}" for s in seeds)])
     for place, architecture in enumerate(space.search_space.enumerate()):
-        cells = [read_json(_cell(folder, place, seed)) for seed in seeds]
+        accuracies = [_accuracy(_cell(folder, place, seed)) for seed in seeds]
         table.writerow(
             [
                 space.search_space.describe(architecture),
                 " ".join(map(str, architecture)),
                 space.macs(architecture, image_size=data.image_size),
                 space.parameter_count(architecture),
-                *(f"{100 * cell['accuracy']:.2f}" for cell in cells),
+                *(f"{100 * accuracy:.2f}" for accuracy in accuracies),
             ]
         )
     write_text(folder / TABLE, text.getvalue())
     return folder / TABLE
+
+
+def _accuracy(file: Path) -> float:
+    """Return the accuracy of one training; ValueError, with the file's name, for none."""
+    cell = read_json(file)
+    found = cell.get("accuracy") if isinstance(cell, Mapping) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
+        raise ValueError(f"accuracy of {file} must be a share in [0, 1], got {clause(found)}")
+    return float(found)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_ext.ground_truth import GroundTruth, record, remaining, train_one, write_table
+from nas_ext.retrain.storage import open_storage
 
 __all__ = ["STUDY", "collect", "fill", "storage_of", "work"]
 
@@ -36,20 +35,12 @@ Storage = str | BaseStorage
 
 
 def storage_of(url: Storage) -> BaseStorage:
-    """Return the storage behind a database URL, in which the training of a dead worker is redone.
+    """Return the storage behind a database URL, or the path of a journal file.
 
-    Any other storage stays as it is.
+    In it the training of a dead worker is redone, and no training is taken by two workers. Any
+    other storage stays as it is.
     """
-    if not isinstance(url, str):
-        return url
-    with warnings.catch_warnings():  # signs of life are experimental since Optuna 2.5
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(
-            url,
-            heartbeat_interval=HEARTBEAT,
-            grace_period=4 * HEARTBEAT,
-            heartbeat_stale_trial_callback=_again,
-        )
+    return open_storage(url, on_stale=_again, interval=HEARTBEAT, grace=4 * HEARTBEAT)
 
 
 def _again(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -100,7 +91,9 @@ def work(
 
     The settings are those of the study, so that a worker needs the storage, the images and no
     folder. A worker that is killed leaves its training to the others; one that fails ends here,
-    with the error.
+    with the error. One that was given up as dead while it trained (it was suspended, or the
+    clock of the storage was set forward) says so and goes on with others: its training is done
+    twice then, to the same bits, and counts once.
     """
     study = optuna.load_study(
         study_name=name, storage=storage_of(storage), sampler=optuna.samplers.RandomSampler()
@@ -109,28 +102,36 @@ def work(
     done = 0
 
     def objective(trial: optuna.Trial) -> float:
-        nonlocal done
         if QUEUED not in trial.user_attrs:  # another worker took the last one meanwhile
             raise optuna.TrialPruned
         place, seed = trial.user_attrs[QUEUED]
-        for parameter in (
-            "place",
-            "seed",
-        ):  # as they were queued: a study shows them as parameters
+        for parameter in ("place", "seed"):  # as they were queued: a study shows them
             trial.suggest_int(parameter, 0, MOST)
         cell = train_one(truth, place, seed)
         trial.set_user_attr(TRAINING, cell)
-        done += 1
         say(f"{cell['name']}, seed {seed}: {100 * cell['accuracy']:.2f} %")
         return float(cell["accuracy"])
 
-    def stop_at_the_end(study: optuna.Study, trial: Any) -> None:
+    def count(study: optuna.Study, trial: FrozenTrial) -> None:
+        nonlocal done
+        done += trial.state == TrialState.COMPLETE
         if not _waiting(study):
             study.stop()
 
-    if _waiting(study):
-        study.optimize(objective, callbacks=[stop_at_the_end])
+    while _waiting(study):
+        try:
+            study.optimize(objective, callbacks=[count])
+        except (UpdateFinishedTrialError, ValueError) as error:
+            if not _is_lost(error):
+                raise
+            say("a training was given up as dead while it ran here, and is left to another worker")
     return done
+
+
+def _is_lost(error: Exception) -> bool:
+    """Recognise what Optuna raises about a trial that somebody else ended meanwhile."""
+    lost = isinstance(error, UpdateFinishedTrialError)
+    return lost or str(error) == "Cannot tell a FAIL trial."
 
 
 def _waiting(study: optuna.Study) -> bool:

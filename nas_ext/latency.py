@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from nas_ext.architecture import Architecture
-from nas_ext.files import read_json, write_json
+from nas_ext.field_types import check_fields
+from nas_ext.files import check_format, read_json, write_json
 from nas_ext.results import SearchResult
 from nas_ext.spaces import Space, create
 
@@ -47,6 +48,7 @@ class Measurement:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("batch_size", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -97,18 +99,22 @@ class LatencyTable:
     @classmethod
     def load(cls, path: str | Path) -> LatencyTable:
         """Read a table; ValueError, with the file's name, for what is none."""
-        values = read_json(path)
-        found = values.get("format") if isinstance(values, Mapping) else None
-        if found != FORMAT:
-            raise ValueError(f"format of {path} must be {FORMAT!r}, got {found!r}")
+        values = check_format(read_json(path), FORMAT, path)
         try:
             timings = {
                 tuple(row["architecture"]): Timing(row["median"], row["low"], row["high"])
                 for row in values["timings"]
             }
-            return cls(dict(values["conditions"]), timings)
-        except (KeyError, TypeError) as error:
+            made = cls(dict(values["conditions"]), timings)
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} must be a whole latency table, got {error!r}") from error
+        for architecture, timing in timings.items():
+            check_fields(timing, of=f" of {list(architecture)} in {path}")
+            if not all(type(option) is int for option in architecture):
+                raise ValueError(
+                    f"architectures of {path} must be places of options, got {list(architecture)}"
+                )
+        return made
 
 
 def measure(network: nn.Module, size: Sequence[int], *, how: Measurement | None = None) -> Timing:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from nas_ext.data import ImageData
+from nas_ext.manifest import manifest
 from nas_ext.nni import RandomOneShot
 from nas_ext.oneshot import SearchExperiment, Supernet, accuracy, quiet
-from nas_ext.results import Budget, RankedArchitecture, SearchResult, installed_versions
+from nas_ext.results import Budget, RankedArchitecture, SearchResult
 from nas_ext.runs import Training, described, evaluator, new_folder
 from nas_ext.spaces import create
 
@@ -38,6 +39,7 @@ def random_oneshot(
     keeps no record, so the result has no draws and two runs differ.
     """
     folder = new_folder(out)
+    made_by = manifest(seeds=[seed], data=data.digest)
     with quiet():
         torch.manual_seed(seed)
         given = {"num_classes": data.num_classes, "in_chs": data.in_chs, **(arguments or {})}
@@ -82,7 +84,7 @@ def random_oneshot(
         ),
         budget=Budget(training.steps, training.steps, 0, len(architectures), 0, seconds),
         data={**data_source, **described(data)},
-        versions=installed_versions(),
+        manifest=made_by,
     )
     result.save(folder / "search.json")
     return result

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from nas_ext.architecture import Architecture, SearchSpace
-from nas_ext.files import read_json, write_json
+from nas_ext.field_types import check_fields, clause
+from nas_ext.files import check_format, read_json, write_json
 from nas_ext.search import Draw
+from nas_ext.tree import BinaryTree
 
 __all__ = ["Budget", "RankedArchitecture", "SearchResult", "counts_by_phase", "installed_versions"]
 
 FORMAT = "nas-ext/search-1"
+BEYOND = 1e300
+"""No reward is as large as this."""
 RECORDED = ("nas-ext", "nni", "torch", "pytorch-lightning", "timm", "optuna", "numpy", "scipy")
 
 
@@ -65,8 +69,8 @@ class SearchResult:
     (None where nobody asked); `ranking` is best first; `tree` the state of the last tree, if any;
     `mixture` what a mixture of supernets learned, if there was one, see `nas_ext.saved_mixture`;
     `data` names the images and their digest; `diagnostics` has the numbers of the last sampler at
-    the end, by name. Results from before there were diagnostics, `extra` and `mixture` load
-    without them.
+    the end, by name; `manifest` what else it depends on, see `nas_ext.manifest`. Results from
+    before there were diagnostics, `extra`, `mixture` and manifests load without them.
     """
 
     strategy: str
@@ -80,13 +84,19 @@ class SearchResult:
     tree: Mapping[str, Any] | None = None
     mixture: Mapping[str, Any] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> RankedArchitecture:
         """Return the first of the ranking."""
         return self.ranking[0]
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Return the versions of what made the result, by package; none where it is too old."""
+        known: Mapping[str, str] = self.manifest.get("versions", {})
+        return known
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; architectures of the draws are listed once."""
@@ -111,25 +121,27 @@ class SearchResult:
 
         Raises ValueError for another format or a missing or misshapen field, naming `source`.
         """
-        found = values.get("format") if isinstance(values, Mapping) else None
-        if found != FORMAT:
-            raise ValueError(f"format of {source} must be {FORMAT!r}, got {found!r}")
+        check_format(values, FORMAT, source)
         try:
             known = [tuple(a) for a in values["draws"]["architectures"]]
             rows = values["draws"]["rows"]
             ranking = [{**r, "architecture": tuple(r["architecture"])} for r in values["ranking"]]
             changed: dict[str, Any] = {
-                "phases": tuple((str(name), int(steps)) for name, steps in values["phases"]),
+                "phases": tuple((name, steps) for name, steps in values["phases"]),
                 "draws": tuple(Draw(p, s, known[a], reward) for p, s, a, reward in rows),
                 "ranking": tuple(RankedArchitecture(**line) for line in ranking),
                 "budget": Budget(**values["budget"]),
                 "diagnostics": dict(values.get("diagnostics", {})),
                 "mixture": values.get("mixture"),
+                "manifest": _manifest_of(values),
             }
             kept = {f.name: values[f.name] for f in fields(cls) if f.name not in changed}
-            return cls(**changed, **kept)
-        except (KeyError, IndexError, TypeError) as error:
+            made = cls(**changed, **kept)
+            _check_tree(made.tree)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"{source} must be a whole search result, got {error!r}") from error
+        _check(made, [*known, *(line.architecture for line in made.ranking)], source)
+        return made
 
     def save(self, path: str | Path) -> None:
         """Write the result as JSON, whole or not at all."""
@@ -140,6 +152,61 @@ class SearchResult:
         """Read a result; `path` may be the file or the folder of the run."""
         file = Path(path) / "search.json" if Path(path).is_dir() else Path(path)
         return cls.from_json(read_json(file), source=str(file))
+
+
+def _check(result: SearchResult, architectures: Iterable[Architecture], source: str) -> None:
+    """Raise ValueError, naming field and source, for a value of another kind or out of range."""
+    check_fields(result, of=f" of {source}")
+    check_fields(result.budget, of=f" of the budget of {source}")
+    for place, line in enumerate(result.ranking, 1):
+        check_fields(line, of=f" of line {place} of the ranking of {source}")
+    arguments = result.space.get("arguments")
+    if arguments is not None and not isinstance(arguments, Mapping):
+        raise ValueError(f"arguments of the space of {source} must be some, got {arguments!r}")
+    length = None
+    for architecture in architectures:
+        length = len(architecture) if length is None else length
+        if len(architecture) != length or not all(_is_count(option) for option in architecture):
+            raise ValueError(
+                f"architectures of {source} must be {length} places of options each, "
+                f"got {clause(list(architecture))}"
+            )
+    for draw in result.draws:
+        number = draw.reward is None or _is_number(draw.reward)
+        if not (_is_count(draw.phase) and _is_count(draw.step) and number):
+            raise ValueError(f"draws of {source} must be numbers, got {clause(draw)}")
+
+
+def _check_tree(state: Mapping[str, Any] | None) -> None:
+    """Raise for the state of a tree that no `tree_from_state` would take over its space."""
+    if state is None:
+        return
+    if state["kind"] == "binary":
+        BinaryTree.from_state(state)
+    elif state["kind"] == "layers":
+        for prefix, visits, value in zip(
+            state["prefixes"], state["visits"], state["values"], strict=True
+        ):
+            if not (all(map(_is_count, prefix)) and _is_count(visits) and _is_number(value)):
+                raise ValueError(f"tree must be of prefixes and numbers, got {clause(prefix)}")
+    else:
+        raise ValueError(f"kind of a tree must be 'layers' or 'binary', got {state['kind']!r}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < BEYOND
+
+
+def _manifest_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest; results from before there was one say the versions alone."""
+    found = values.get("manifest", {"versions": values.get("versions", {})})
+    if not isinstance(found, Mapping) or not isinstance(found.get("versions", {}), Mapping):
+        raise TypeError("manifest must be an object, its versions too")
+    return dict(found)
 
 
 def counts_by_phase(draws: Iterable[Draw], space: SearchSpace) -> dict[int, dict[str, int]]:

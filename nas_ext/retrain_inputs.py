@@ -9,8 +9,8 @@ from typing import Any
 
 from nas_ext.architecture import Architecture, Sample, SearchSpace
 from nas_ext.data import ImageData, load
-from nas_ext.files import read_json, write_json
-from nas_ext.found import FORMAT, FoundArchitecture
+from nas_ext.files import naming, read_json, write_json
+from nas_ext.found import FoundArchitecture
 from nas_ext.results import SearchResult
 from nas_ext.retrain.candidates import Candidate, baseline
 from nas_ext.retrain.stages import Retrained, Stages, run_stages
@@ -23,6 +23,7 @@ __all__ = [
     "baseline_of",
     "candidate_of",
     "candidates_for",
+    "data_source",
     "encoded",
     "from_sample",
     "images_of",
@@ -100,14 +101,15 @@ def read_candidates(
     if not lines or not all(isinstance(line, dict) for line in lines):
         raise ValueError(f"{path} must hold a sample, a list of samples or an architecture")
     found = []
-    for line in lines:
-        if line.get("format") == FORMAT:
-            architecture = FoundArchitecture.from_json(line, source=str(path))
-            found.append(candidate_of(architecture, data))
-        elif space is None:
-            raise ValueError(f"space must be given for the samples of {path}")
-        else:
-            found.append(from_sample(space, line, data, **(arguments or {})))
+    with naming(path):
+        for line in lines:
+            if "format" in line:
+                architecture = FoundArchitecture.from_json(line, source=str(path))
+                found.append(candidate_of(architecture, data))
+            elif space is None:
+                raise ValueError(f"space must be given for the samples of {path}")
+            else:
+                found.append(from_sample(space, line, data, **(arguments or {})))
     return list({candidate.name: candidate for candidate in found}.values())
 
 
@@ -126,6 +128,16 @@ def images_of(
     if source is None:
         raise ValueError(f"{run} must hold the search.json of a search, or data be given")
     return None, load(source, image_size=image_size, seed=seed)
+
+
+def data_source(
+    result: SearchResult | None, *, source: str | None, image_size: int | None, seed: int
+) -> dict[str, Any]:
+    """Return how the images of `images_of` are loaded again, as JSON values."""
+    if result is None:
+        return {"source": source, "image_size": image_size, "seed": seed}
+    known = {name: result.data.get(name) for name in ("source", "image_size", "seed")}
+    return known if source is None else {**known, "source": source}
 
 
 def candidates_for(

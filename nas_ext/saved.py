@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nas_ext.architecture import SearchSpace
-from nas_ext.files import read_json
+from nas_ext.files import read_json, wrong_format
 from nas_ext.results import FORMAT as SEARCH_FORMAT
 
 __all__ = ["Source", "check_space", "document", "read_document", "source_setting"]
@@ -36,12 +36,14 @@ def read_document(source: Source, *, form: str, kind: str) -> dict[str, Any]:
     """
     if isinstance(source, Mapping):
         found, name = source, kind
+    elif not isinstance(source, str | os.PathLike):
+        raise ValueError(f"{kind} must be a file, a folder or what they hold, got {source!r}")
     else:
         path = Path(source) / "search.json" if Path(source).is_dir() else Path(source)
         found, name = read_json(path), str(path)
     given = found.get("format") if isinstance(found, Mapping) else None
     if given not in (form, SEARCH_FORMAT):
-        raise ValueError(f"format of {name} must be {form!r} or {SEARCH_FORMAT!r}, got {given!r}")
+        raise ValueError(wrong_format(given, (form, SEARCH_FORMAT), name))
     space = found.get("space")
     state = found.get("state" if given == form else kind)
     if given == SEARCH_FORMAT and state is None:

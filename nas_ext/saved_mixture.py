@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from nas_ext.architecture import SearchSpace
 from nas_ext.estimation import FloatArray
-from nas_ext.files import write_json
+from nas_ext.field_types import clause
+from nas_ext.files import naming, write_json
 from nas_ext.saved import Source, check_space, document, read_document
 
 __all__ = [
@@ -65,7 +66,10 @@ def read_mixture(source: MixtureSource) -> dict[str, Any]:
     saved = read_document(source, form=FORMAT, kind="mixture")
     models = saved["state"].get("models")
     if type(models) is not int or models < 1:
-        raise ValueError(f"models of a mixture must be a positive integer, got {models!r}")
+        of = "" if isinstance(source, Mapping) else f" in {source}"
+        raise ValueError(
+            f"models of a mixture{of} must be a positive integer, got {clause(models)}"
+        )
     return saved
 
 
@@ -75,6 +79,11 @@ def load_mixture(source: MixtureSource, space: SearchSpace) -> SavedMixture:
     Raises ValueError for a mixture of another space and for a broken one.
     """
     saved = read_mixture(source)
+    with naming("mixture" if isinstance(source, Mapping) else source):
+        return _mixture(saved, space)
+
+
+def _mixture(saved: Mapping[str, Any], space: SearchSpace) -> SavedMixture:
     check_space(saved, space, kind="mixture")
     state = saved["state"]
     shape = (space.size, int(state["models"]))
@@ -83,25 +92,33 @@ def load_mixture(source: MixtureSource, space: SearchSpace) -> SavedMixture:
     law = _array(state, "probabilities", shape)
     if not ((law >= 0).all() and np.allclose(law.sum(axis=1), 1.0)):
         raise ValueError("probabilities of a mixture must sum to 1 for each architecture")
-    members = _array(state, "members", shape[:1]).astype(np.int64)
-    if not ((members >= 0) & (members < shape[1])).all():
+    members = _counts(state, "members", shape[:1])
+    if not (members < shape[1]).all():
         raise ValueError(f"members of a mixture must lie in [0, {shape[1]})")
     return SavedMixture(
         models=shape[1],
         probabilities=law,
         members=members,
         values=_array(state, "values", shape),
-        visits=_array(state, "visits", shape).astype(np.int64),
+        visits=_counts(state, "visits", shape),
         prices=None if prices is None else _array(state, "prices", shape[1:]),
         inverse_temperature=None if inverse is None else float(inverse),
     )
+
+
+def _counts(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return a field of a mixture; ValueError unless it is whole numbers from 0 of a shape."""
+    found = _array(state, name, shape)
+    if not ((found >= 0) & (found < 2**53) & (found == np.floor(found))).all():
+        raise ValueError(f"{name} of a mixture must be whole numbers from 0")
+    return found.astype(np.int64)
 
 
 def _array(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> FloatArray:
     """Return a field of a mixture; ValueError unless it is finite numbers of a shape."""
     try:
         found = np.asarray(state.get(name), dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{name} of a mixture must be numbers: {error}") from error
     if found.shape != shape or not np.isfinite(found).all():
         raise ValueError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from nas_ext.architecture import SearchSpace
-from nas_ext.files import write_json
+from nas_ext.files import naming, write_json
 from nas_ext.saved import Source, check_space, document, read_document
 from nas_ext.tree import BinaryTree, Tree, tree_from_state
 
@@ -49,16 +49,14 @@ def load_tree(source: TreeSource, space: SearchSpace) -> Tree:
     mean is not compared. Raises ValueError for a tree of another space and for a broken one.
     """
     saved = read_tree(source)
-    check_space(saved, space, kind="tree")
-    try:
+    with naming("tree" if isinstance(source, Mapping) else source):
+        check_space(saved, space, kind="tree")
         if saved["state"]["kind"] == "binary":
             _check_merges(saved["state"])
         tree = tree_from_state(space, saved["state"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"tree must be whole, got {error!r}") from error
-    if isinstance(tree, BinaryTree):
-        for architecture in tree.architectures:
-            space.check(architecture)
+        if isinstance(tree, BinaryTree):
+            for architecture in tree.architectures:
+                space.check(architecture)
     return tree
 
 

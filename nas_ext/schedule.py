@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-__all__ = ["Schedule", "check_shares", "linear", "split"]
+__all__ = ["Schedule", "check_shares", "check_steps", "linear", "split"]
 
 Schedule: TypeAlias = Callable[[int], float]
 """The value at step 0, 1, ... of a phase."""
@@ -17,8 +18,11 @@ def linear(start: float, end: float, steps: int) -> Schedule:
 
     v(t) = v0 + (v1 - v0) t / (S - 1), over the sampling phase alone. One step has the start value.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps!r}")
+    for name, end_of_it in (("start", start), ("end", end)):
+        if not _is_real(end_of_it) or not math.isfinite(end_of_it):
+            raise ValueError(f"{name} must be a finite number, got {end_of_it!r}")
 
     def value(step: int) -> float:
         if step < 0:
@@ -32,8 +36,22 @@ def linear(start: float, end: float, steps: int) -> Schedule:
 
 def check_shares(shares: Sequence[float], phases: int) -> None:
     """Raise ValueError unless there is a positive share for each of so many phases."""
+    if not isinstance(shares, list | tuple) or not all(map(_is_real, shares)):
+        raise ValueError(f"shares must be {phases} positive numbers, got {shares!r}")
     if len(shares) != phases or not all(0 < share < math.inf for share in shares):
         raise ValueError(f"shares must be {phases} positive numbers, got {list(shares)}")
+
+
+def _is_real(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return isinstance(value, float) or abs(value) <= sys.float_info.max
+
+
+def check_steps(steps: int, phases: int) -> None:
+    """Raise ValueError for fewer steps than phases."""
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < phases:
+        raise ValueError(f"steps must be at least 1 for each of {phases} phases, got {steps!r}")
 
 
 def split(steps: int, shares: Sequence[float]) -> tuple[int, ...]:
@@ -42,10 +60,11 @@ def split(steps: int, shares: Sequence[float]) -> tuple[int, ...]:
     The parts sum to `steps`, each is at least 1, and the largest remainders take what rounding
     leaves over. Raises ValueError with fewer steps than phases or a share that is not positive.
     """
-    if not all(share > 0 for share in shares):
+    if not isinstance(shares, list | tuple) or not shares or not all(map(_is_real, shares)):
+        raise ValueError(f"shares must be positive numbers, got {shares!r}")
+    if not all(0 < share < math.inf for share in shares):
         raise ValueError(f"shares must be positive, got {list(shares)}")
-    if steps < len(shares):
-        raise ValueError(f"steps must be at least 1 for each of {len(shares)} phases, got {steps}")
+    check_steps(steps, len(shares))
     exact = [share / sum(shares) * steps for share in shares]
     parts = [max(1, int(part)) for part in exact]
     by_remainder = sorted(range(len(shares)), key=lambda i: (parts[i] - exact[i], i))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nas_ext.architecture import Architecture, SearchSpace
+from nas_ext.draws import Draw, Draws
 from nas_ext.estimation import PerformanceEstimator
 from nas_ext.samplers import Sampler
 
@@ -54,16 +55,6 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Record one architecture that was trained, its phase and its reward, if asked."""
-
-    phase: int
-    step: int
-    architecture: Architecture
-    reward: float | None = None
-
-
-@dataclass(frozen=True)
 class Ranked:
     """An architecture with its share right on the whole validation set."""
 
@@ -82,7 +73,7 @@ class Search:
             raise ValueError("phases must not be empty, got []")
         self.phases = tuple(phases)
         self.setting = setting
-        self.draws: list[Draw] = []
+        self.draws = Draws()
         self._phase = -1
         self._step_of_phase = 0
         self._sampler: Sampler | None = None
@@ -127,10 +118,15 @@ class Search:
         return first, min([start for start in starts if start > begun], default=self.steps)
 
     @property
+    def at_phase_end(self) -> bool:
+        """Say whether the last step was the last one of its phase."""
+        return self._phase >= 0 and self._step_of_phase == self.phases[self._phase].steps
+
+    @property
     def next_is_fresh(self) -> bool:
         """Say whether the next `ask` enters a phase that starts the weights again."""
         entering = self._phase + 1
-        ended = self._phase < 0 or self._step_of_phase == self.phases[self._phase].steps
+        ended = self._phase < 0 or self.at_phase_end
         return ended and entering < len(self.phases) and self.phases[entering].reinitialise
 
     def ask(self) -> tuple[Architecture, ...]:
@@ -160,7 +156,7 @@ class Search:
         """Pass a reward to the sampler, and record it if the last step drew the architecture."""
         self.sampler.tell(architecture, reward)
         if (place := self._open.pop(architecture, None)) is not None:
-            self.draws[place] = replace(self.draws[place], reward=float(reward))
+            self.draws.tell(place, float(reward))
 
     def rank(self, candidates: int | None) -> tuple[Ranked, ...]:
         """Evaluate candidates on the whole validation set, best first, ties in their order.
@@ -206,4 +202,4 @@ class Search:
             self._sampler.load_state_dict(state["sampler"])
         self.setting.rng.bit_generator.state = state["rng"]
         self._open = {tuple(a): int(place) for a, place in state["open"]}
-        self.draws = [Draw(p, s, tuple(a), reward) for p, s, a, reward in state["draws"]]
+        self.draws = Draws(Draw(p, s, tuple(a), reward) for p, s, a, reward in state["draws"])

@@ -15,8 +15,9 @@ from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.data import loader
 from nas_ext.evaluation import SpreadSupernet, load_settled
 from nas_ext.files import write_json
+from nas_ext.manifest import manifest
 from nas_ext.oneshot import Supernet
-from nas_ext.results import RankedArchitecture, installed_versions
+from nas_ext.results import RankedArchitecture
 from nas_ext.samplers.mixture_space import SUPERNET, MemberSpace
 from nas_ext.search import Ranked
 from nas_ext.selection import (
@@ -62,12 +63,13 @@ class Selection:
     passes: Mapping[str, int]
     seconds: float
     ranking: tuple[RankedArchitecture, ...]
+    manifest: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the selection as JSON values, with the versions it was made with."""
+        """Return the selection as JSON values."""
         ranking = [{**asdict(r), "architecture": list(r.architecture)} for r in self.ranking]
         head = {"format": FORMAT, **{k: v for k, v in vars(self).items() if k != "ranking"}}
-        return {**head, "ranking": ranking, "versions": installed_versions()}
+        return {**head, "ranking": ranking}
 
 
 def select(
@@ -107,6 +109,7 @@ def select(
         estimator = SpreadSupernet(
             folder, run.supernet, workers=workers, source=source, device=device
         )
+    made_by = manifest(seeds=[seed], data=run.data.digest, made_with={"batch_size": batch_size})
     began = time.monotonic()
     ranking = _run(method, run, estimator, usual, batch_size=batch_size, seed=seed)
     result = run.result
@@ -118,6 +121,7 @@ def select(
         passes=dict(run.supernet.passes),
         seconds=time.monotonic() - began,
         ranking=_lines(run, ranking),
+        manifest=made_by,
     )
     write_json(Path(folder) / f"select-{method}.json", selection.to_json())
     return selection

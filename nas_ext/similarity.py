@@ -163,5 +163,9 @@ def _units(logits: FloatArray) -> FloatArray:
 
 def _euclidean(rows: FloatArray, *, divisor: float, rooted: bool) -> Bilinear:
     """Return rows of a squared Euclidean distance, divided; they are centred in place."""
-    rows -= rows.mean(axis=0)
-    return Bilinear(rows, rows, np.einsum("id,id->i", rows, rows), divisor, rooted)
+    mean, own = rows.mean(axis=0), np.empty(len(rows))
+    for first in range(0, len(rows), BLOCK):
+        some = rows[first : first + BLOCK]
+        some -= mean
+        np.vecdot(some, some, out=own[first : first + BLOCK])
+    return Bilinear(rows, rows, own, divisor, rooted)

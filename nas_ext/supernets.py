@@ -18,7 +18,7 @@ from nas_ext.spaces import create
 from nas_ext.strategies.registry import STRATEGIES
 from nas_ext.strategies.registry import create as create_strategy
 
-__all__ = ["Loaded", "load_run", "load_supernet"]
+__all__ = ["Loaded", "load_run", "load_supernet", "read_weights"]
 
 DROPPED = ("reward", "tree", "mixture", "cost", "cost_target", "cost_weight")
 """Settings that say what is drawn; the reward is taken up again by its name."""
@@ -107,17 +107,23 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"{path} does not exist: searches made before there were second stages have no weights"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} must be a safetensors file: {error}") from error
+    weights, metadata = read_weights(path)
     if metadata.get("format") != WEIGHTS_FORMAT:
         raise ValueError(
             f"format of {path} must be {WEIGHTS_FORMAT!r}, got {metadata.get('format')!r}"
         )
     return weights
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file and its metadata; ValueError for any other."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} must be a safetensors file: {error}") from error
+    return weights, metadata
 
 
 def _strategy(result: SearchResult, reward: Reward | str | None) -> SampledStrategy:

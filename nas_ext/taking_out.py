@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,7 +20,7 @@ from nas_ext.results import RankedArchitecture, SearchResult
 from nas_ext.runs import data_of, slug
 from nas_ext.samplers.mixture_space import SUPERNET
 from nas_ext.spaces.registry import SPACES
-from nas_ext.supernets import load_run
+from nas_ext.supernets import load_run, read_weights
 
 __all__ = ["WEIGHTS_OF", "Taken", "WeightsOf", "found_in", "inherit", "take_out"]
 
@@ -146,7 +145,12 @@ def _retrained(
             f"{name} must have been retrained with seed {seed}, there is no {file}: "
             "retrain it first, or take the weights of the supernet, or none"
         )
-    network.load_state_dict(load_file(file))
+    weights, _ = read_weights(file)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"weights of {file} must fit {name}: {reason}") from error
     return data_of(result, source=source)
 
 

@@ -65,11 +65,13 @@ def single_changes(rows: Rows) -> None:
     values = averages(6_561)
     kept = Balance(values, SINGLE)
     rng = np.random.default_rng(1)
+    shape = (ROUNDS, CHANGES)
+    places = rng.integers(6_561, size=shape), rng.integers(MODELS, size=shape)
+    rewards = np.clip(rng.normal(0.5, 0.1, shape), 0, 1)
+    coming = zip(*(side.tolist() for side in (*places, rewards)), strict=True)
 
     def changes() -> None:
-        for _ in range(CHANGES):
-            row, model = int(rng.integers(6_561)), int(rng.integers(MODELS))
-            reward = float(np.clip(rng.normal(0.5, 0.1), 0, 1))
+        for row, model, reward in zip(*next(coming), strict=True):
             kept.set(row, model, 0.95 * float(kept.values[row, model]) + 0.05 * reward)
 
     slow, fast = interleaved(lambda: balance(values, SINGLE), changes, rounds=ROUNDS)

@@ -4,9 +4,11 @@ Prints a line a goal: name, ratio of processor times, goal, pass or fail. Supern
 NAS-Bench-Macro, images of 16 x 16, SGD with the same settings, the same paths on all sides. NNI
 runs as its users have it: its classification module, its trainer's defaults with progress bar and
 logger, and torch's loader of single images; ours as in a search of this package: whole batches,
-channels last, no logger. Times are those between two ends of a batch. Each step counts
-with the least of all rounds, since what the rest of a busy machine adds is never negative. Run it
-as `python -m perf.training_step`, on one thread.
+channels last, no logger. Times are those between two ends of a batch. The sides take their steps
+in turn, each in a process of its own. Against NNI each step counts with the least of all rounds,
+since what the rest of a busy machine adds is never negative; the overhead, a small difference, is
+the median over steps and rounds of the ratio at the same step. Run it as
+`python -m perf.training_step`, on one thread.
 """
 
 from __future__ import annotations
@@ -14,9 +16,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -34,6 +35,7 @@ from nas_ext.oneshot.layout import MemoryFormat, arrange
 from nas_ext.spaces import NASBenchMacro
 from nas_ext.strategies import Uniform
 from perf._common import Rows
+from perf._lockstep import Turns, in_turn, middle_ratio
 
 WARM = 3
 RATE = 0.01
@@ -45,10 +47,10 @@ PLAIN: dict[str, Any] = {
 
 
 class Clock(Callback):
-    """Note the processor time at the end of each training batch; let NNI follow given paths."""
+    """Note the processor time of each training batch; let NNI follow given paths."""
 
-    def __init__(self, samples: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.times: list[float] = []
+    def __init__(self, turns: Turns, samples: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._turns = turns
         self._samples = iter(samples)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -66,13 +68,7 @@ class Clock(Callback):
         pl_module.resample = resample
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        self.times.append(time.process_time())
-
-    @property
-    def steps(self) -> list[float]:
-        """Return the seconds of each step but the first ones."""
-        pairs = zip(self.times[WARM:], self.times[WARM + 1 :], strict=False)
-        return [after - before for before, after in pairs]
+        self._turns.step()
 
 
 class Momentum(torch.optim.SGD):
@@ -109,33 +105,37 @@ class Setting:
         first = TensorDataset(self.images[:batch], self.labels[:batch])
         self.validation = DataLoader(first, batch_size=batch)
 
-    def ours(self) -> tuple[list[float], list[Architecture]]:
-        """Return seconds per step, and what was drawn."""
-        strategy = Uniform(candidates=1)
-        module = SupernetTraining(learning_rate=RATE)
-        clock = self._run(strategy, module, self.slices, **PLAIN)
-        return clock.steps, [draw.architecture for draw in strategy.result.draws]
+    def drawn(self) -> list[Architecture]:
+        """Return what ours draws."""
+        return [draw.architecture for draw in self.ours(Turns()).result.draws]
 
-    def theirs(self, drawn: Sequence[Architecture], layout: MemoryFormat) -> list[float]:
-        """Return seconds per step of NNI's RandomOneShot."""
+    def ours(self, turns: Turns) -> Uniform:
+        """Search, and return the strategy."""
+        strategy = Uniform(candidates=1)
+        self._run(turns, strategy, SupernetTraining(learning_rate=RATE), self.slices, **PLAIN)
+        return strategy
+
+    def theirs(self, turns: Turns, drawn: Sequence[Architecture], layout: MemoryFormat) -> None:
+        """Run NNI's RandomOneShot."""
         single = DataLoader(TensorDataset(self.images, self.labels), batch_size=self.batch)
         module = ClassificationModule(
             learning_rate=RATE, weight_decay=1e-3, optimizer=Momentum, num_classes=10
         )
-        return self._run(RandomOneShot(), module, single, drawn, layout).steps
+        self._run(turns, RandomOneShot(), module, single, drawn, layout)
 
     def _run(
         self,
+        turns: Turns,
         strategy: Any,
         module: Any,
         train: Any,
         drawn: Sequence[Architecture] = (),
         layout: MemoryFormat | None = None,
         **settings: Any,
-    ) -> Clock:
+    ) -> None:
         torch.manual_seed(0)
         space = NASBenchMacro.small()
-        clock = Clock([space.search_space.decode(architecture) for architecture in drawn])
+        clock = Clock(turns, [space.search_space.decode(architecture) for architecture in drawn])
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(
                 max_epochs=1,
@@ -158,10 +158,9 @@ class Setting:
             strategy.initialize(given, SequentialExecutionEngine())
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
                 strategy.run()
-        return clock
 
-    def bare(self, drawn: Sequence[Architecture]) -> list[float]:
-        """Return seconds per step of a loop that does nothing but train, on the same paths."""
+    def bare(self, turns: Turns, drawn: Sequence[Architecture]) -> None:
+        """Run a loop that does nothing but train, on the same paths."""
         torch.manual_seed(0)
         space = NASBenchMacro.small()
         model: Any = Uniform().mutate_model(space)
@@ -172,7 +171,6 @@ class Setting:
             model.parameters(), RATE, rule.momentum, weight_decay=rule.weight_decay
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-        clock = Clock()
         for architecture, (images, labels) in zip(drawn, self.slices, strict=True):
             sample = space.search_space.decode(architecture)
             for path in paths:
@@ -182,30 +180,28 @@ class Setting:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             schedule.step()
-            clock.on_train_batch_end()
-        return clock.steps
+            turns.step()
 
 
-def against_bare(rows: Rows, *, rounds: int = 10) -> None:
+def against_bare(rows: Rows, *, rounds: int = 8) -> None:
     """Measure the overhead of the loop."""
     setting = Setting(64, 30)
-    ours, bare = list[list[float]](), list[list[float]]()
-    for _ in range(rounds):
-        steps, drawn = setting.ours()
-        ours.append(steps)
-        bare.append(setting.bare(drawn))
-    rows.add("overhead of our loop, 64 images", least(ours) / least(bare) - 1, 0.05, at_most=True)
+    drawn = setting.drawn()
+    sides = [setting.ours, lambda turns: setting.bare(turns, drawn)]
+    ours, bare = steps_of(sides, setting.steps, rounds)
+    rows.add("overhead of our loop, 64 images", middle_ratio(ours, bare) - 1, 0.05, at_most=True)
 
 
-def against_nni(rows: Rows, batch: int, steps: int, *, rounds: int = 5) -> None:
+def against_nni(rows: Rows, batch: int, steps: int, *, rounds: int) -> None:
     """Measure NNI's RandomOneShot, as it is and with the layout that ours has."""
     setting = Setting(batch, steps)
-    ours, plain, laid = (list[list[float]]() for _ in range(3))
-    for _ in range(rounds):
-        times, drawn = setting.ours()
-        ours.append(times)
-        plain.append(setting.theirs(drawn, "contiguous"))
-        laid.append(setting.theirs(drawn, "channels_last"))
+    drawn = setting.drawn()
+    sides = [
+        setting.ours,
+        lambda turns: setting.theirs(turns, drawn, "contiguous"),
+        lambda turns: setting.theirs(turns, drawn, "channels_last"),
+    ]
+    ours, plain, laid = steps_of(sides, steps, rounds)
     for name, side, goal in (("defaults", plain, 1.8), ("channels last", laid, 1.05)):
         rows.add(f"step of NNI, {name} / ours, {batch} images", least(side) / least(ours), goal)
 
@@ -215,6 +211,17 @@ def least(rounds: Sequence[Sequence[float]]) -> float:
     return float(sum(map(min, zip(*rounds, strict=True))))
 
 
+def steps_of(
+    sides: Sequence[Callable[[Turns], object]], steps: int, rounds: int
+) -> list[list[list[float]]]:
+    """Return `[sides, rounds, steps]` seconds, without the first steps of each.
+
+    Every other round goes through the sides backwards: none is always the first.
+    """
+    taken = [in_turn(sides, steps, backwards=bool(r % 2)) for r in range(rounds)]
+    return [[times[WARM:] for times in side] for side in zip(*taken, strict=True)]
+
+
 def main() -> int:
     """Measure, print, and return 0 when every goal is met."""
     torch.set_num_threads(1)
@@ -222,8 +229,8 @@ def main() -> int:
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         against_bare(rows)
-        for batch, steps in ((64, 30), (256, 14)):
-            against_nni(rows, batch, steps)
+        for batch, steps, rounds in ((64, 30, 8), (256, 14, 6)):
+            against_nni(rows, batch, steps, rounds=rounds)
     return rows.finish()
 
 

@@ -12,7 +12,7 @@ from nas_ext.samplers.averages import (
     AveragedUniformSampler,
     RewardAverages,
 )
-from nas_ext.schedule import check_shares, linear, split
+from nas_ext.schedule import check_shares, check_steps, linear, split
 from nas_ext.search import Phase, Setting
 from nas_ext.selection.ranking import draw_distinct
 from nas_ext.strategies.tree_strategy import TreeStrategy
@@ -84,6 +84,7 @@ class IterativeMCTS(TreeStrategy):
 
     def phases(self, steps: int) -> tuple[Phase, ...]:
         uniform, iterating = self.shares
+        check_steps(steps, self.iterations + 1)
         each = iterating / self.iterations
         first, *rest = split(steps, (uniform, *[each] * self.iterations))
         walks = (self._iteration(place, part) for place, part in enumerate(rest, start=1))

@@ -34,10 +34,15 @@ class MCTS(TreeStrategy):
     the unvisited first, as all trees do here; Su et al. ask for about 6 where nodes communicate,
     before averages are trusted. The constants are recalled from the literature, not printed.
 
+    Two defaults are ours, after docs/evidence.md, where the published ones train an architecture
+    alone under the root most; those are `MCTS(balance="branches", exploration=0.5)`.
+
     A `relative` accuracy is what the thesis finds best for communication on NAS-Bench-Macro,
     though its averages favour absolute rewards, which are the default.
     """
 
+    balance: Literal["branches", "leaves"] = "leaves"
+    exploration: float = 0.1
     communication: Literal["shared", "broadcast"] | None = None
     communication_weight: float = 1.0
     communication_decay: float = 0.99

@@ -50,9 +50,6 @@ class PADA(SampledStrategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("path_sampling", "data_sampling"):
-            if type(getattr(self, name)) is not bool:
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         self._observer = ImportanceObserver()
 
     def phases(self, steps: int) -> tuple[Phase, ...]:

@@ -14,7 +14,7 @@ from nas_ext.estimation import FloatArray
 from nas_ext.oneshot import SampledStrategy
 from nas_ext.samplers import UniformSampler
 from nas_ext.samplers.prototype import PrototypeSampler, Represent, cluster
-from nas_ext.schedule import check_shares, split
+from nas_ext.schedule import check_shares, check_steps, split
 from nas_ext.search import Phase, Setting
 
 __all__ = ["PrototypeDensity"]
@@ -85,6 +85,7 @@ class PrototypeDensity(SampledStrategy):
 
     def phases(self, steps: int) -> tuple[Phase, ...]:
         warm, after = self.shares
+        check_steps(steps, self.rounds + 1)
         parts = split(steps, (warm, *[after / self.rounds] * self.rounds))
         names = (
             [f"density {i + 1}" for i in range(self.rounds)] if self.rounds > 1 else ["density"]

@@ -55,8 +55,58 @@ def test_a_missing_table_and_an_absent_reference_are_refused_before_anything_run
     argv = ["compare", "--out", str(tmp_path)]
     done = CliRunner().invoke(app, [*argv, "--table", "nowhere.csv"])
     assert done.exit_code == 2
-    assert "table must be mini-pooling or a CSV" in done.output
+    assert "table must be one of ['mini-pooling'" in done.output
     done = CliRunner().invoke(app, [*argv, "--strategies", "mcts"])
     assert done.exit_code == 2
     assert "reference must be one of the competitors" in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_space_images_and_size_are_those_of_the_table_and_another_is_refused(
+    tmp_path: Path,
+) -> None:
+    out = str(tmp_path / "truth")
+    argv = ["ground-truth", "pooling-resnet", "--out", out, *TINY, "--data", "digits"]
+    argv += ["--image-size", "0", "--seeds", "2", "--epochs", "2", "--batch-size", "16"]
+    done = CliRunner().invoke(app, argv)
+    assert done.exit_code == 0, done.output
+    table = ["--table", f"{out}/ground-truth.csv"]
+    argv = ["compare", *table, "--out", str(tmp_path / "compared"), "--strategies"]
+    argv += ["uniform random-search", "--seeds", "2", "--budget", "4", "--json"]
+    done = CliRunner().invoke(app, argv)
+    assert done.exit_code == 0, done.output
+    shared = json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))
+    assert shared["space"] == {"name": "pooling-resnet", "widths": [2, 2, 2, 2], "poolings": 1}
+    assert (shared["data"], shared["image_size"]) == ("digits", None)
+    assert set(json.loads(done.output)["means"]) == {"uniform", "random-search"}
+    again = CliRunner().invoke(app, [*argv, "--space", "pooling-resnet", *TINY])
+    assert again.exit_code == 0, again.output
+    for option, message in (
+        (["--space", "mini-pooling"], "space must be"),
+        (["--image-size", "8"], "image_size must be 0"),
+        (["--data", "synthetic"], "data must be digits"),
+        (TINY, "space must be given with --space-set"),
+    ):
+        done = CliRunner().invoke(app, [*argv, *option])
+        assert done.exit_code == 2
+        assert message in done.output
+
+
+def test_a_csv_without_a_manifest_says_neither_space_nor_images(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.csv"
+    truth.write_text(TABLE, encoding="utf-8")
+    argv = ["compare", "--out", str(tmp_path / "x"), "--table", str(truth)]
+    done = CliRunner().invoke(app, argv)
+    assert done.exit_code == 2
+    assert "space must be given" in done.output
+    done = CliRunner().invoke(app, [*argv, "--space", "pooling-resnet", *TINY])
+    assert done.exit_code == 2
+    assert "data must be given" in done.output
+
+
+def test_the_evidence_names_its_experiments(tmp_path: Path) -> None:
+    argv = ["evidence", "--out", str(tmp_path / "x"), "--only", "everything"]
+    done = CliRunner().invoke(app, argv)
+    assert done.exit_code == 2
+    assert "only must be one of ['strategies'" in done.output
     assert not list(tmp_path.iterdir())

@@ -37,7 +37,7 @@ def test_the_table_is_one_that_benchmarks_read(made: Path) -> None:
     manifest = read_json(made / MANIFEST)
     assert manifest["settings"]["recipe"]["epochs"] == 1
     assert manifest["data"]["images"] == {"train": 674, "test": 450}
-    assert set(manifest["versions"]) >= {"torch", "timm"}
+    assert set(manifest["manifest"]["versions"]) >= {"torch", "timm"}
 
 
 def test_what_was_stopped_goes_on_and_ends_with_the_same_table(made: Path, tmp_path: Path) -> None:

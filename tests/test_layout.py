@@ -24,9 +24,12 @@ FOLDERS = {
 }
 # What may import torch, NNI, Lightning or timm. Everything else is the core.
 OUTER = {
-    *("__main__", "bench", "cli", "cli_compare", "cli_export", "cli_fit", "cli_latency"),
+    *("__main__", "bench", "bench_record", "cli", "cli_compare", "cli_export", "cli_fit"),
     *(
+        "cli_latency",
+        "cli_reproduce",
         "cli_retrain",
+        "cli_search",
         "cli_spaces",
         "cli_views",
         "compare",
@@ -43,8 +46,10 @@ OUTER = {
         "ground_truth",
         "ground_truth_queue",
         "latency",
+        "manifest",
         "nni",
         "oneshot",
+        "out_of_memory",
         "plots",
     ),
     *(
@@ -52,13 +57,17 @@ OUTER = {
         "recalibration",
         "references",
         "report",
+        "reproduce",
+        "reproduce_measured",
+        "reproduce_searches",
+        "reproduce_trainings",
         "retrain",
         "retrain_inputs",
         "run_trees",
         "runs",
     ),
     *("second_stage", "segmentation", "shifting", "space_check", "spaces", "strategies"),
-    *("supernets", "taking_out", "workers"),
+    *("searching", "supernet_training", "supernets", "taking_out", "workers"),
 }
 
 # Imports everything and prints every module's name and file. It runs where a top-level

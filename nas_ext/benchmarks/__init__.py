@@ -6,7 +6,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from nas_ext.benchmarks.baselines import BASELINES
-from nas_ext.benchmarks.measured import measured_table, mini_pooling_table
+from nas_ext.benchmarks.measured import (
+    MeasuredTable,
+    measured_table,
+    mini_macro_table,
+    mini_pooling_table,
+)
 from nas_ext.benchmarks.nasbench201 import nasbench201_table
 from nas_ext.benchmarks.nasbench_macro import NASBenchMacroSpace, nasbench_macro_table
 from nas_ext.benchmarks.pooling import pooling_table
@@ -18,12 +23,14 @@ __all__ = [
     "FROM_FILES",
     "SHIPPED",
     "TABLES",
+    "MeasuredTable",
     "NASBenchMacroSpace",
     "Table",
     "TableRun",
     "TabularEstimator",
     "TooFewEvaluations",
     "measured_table",
+    "mini_macro_table",
     "mini_pooling_table",
     "nasbench201_table",
     "nasbench_macro_table",
@@ -33,7 +40,11 @@ __all__ = [
 ]
 
 SHIPPED: Mapping[str, Callable[[], Table]] = MappingProxyType(
-    {"pooling": pooling_table, "mini-pooling": mini_pooling_table}
+    {
+        "pooling": pooling_table,
+        "mini-pooling": mini_pooling_table,
+        "mini-macro": mini_macro_table,
+    }
 )
 """The tables that come with the package, by the name that `nas-ext bench` takes."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
@@ -13,6 +15,7 @@ import numpy as np
 from nas_ext.architecture import Architecture
 from nas_ext.benchmarks.table import Table, data_file
 from nas_ext.cell import NASBENCH201, CellSkeleton, NASBench201Space
+from nas_ext.files import naming
 
 __all__ = ["FILE", "DataSet", "nasbench201_table"]
 
@@ -81,7 +84,7 @@ def nasbench201_table(
 
 def _accuracies(file: Path, column: str, space: NASBench201Space) -> dict[Architecture, float]:
     """Return the share right of every cell; ValueError unless the file has each once."""
-    with file.open(newline="", encoding="utf-8") as stream:
+    with naming(file), _as_csv(), file.open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
         if not {"arch", column} <= set(reader.fieldnames or ()):
             raise ValueError(
@@ -96,6 +99,15 @@ def _accuracies(file: Path, column: str, space: NASBench201Space) -> dict[Archit
     if len(found) != space.size:
         raise ValueError(f"{file} must have {space.size:,} cells, got {len(found):,}")
     return found
+
+
+@contextmanager
+def _as_csv() -> Iterator[None]:
+    """Let what is no CSV be a ValueError."""
+    try:
+        yield
+    except csv.Error as error:
+        raise ValueError(f"it must be a CSV: {error}") from error
 
 
 def _share(file: Path, row: dict[str, str], column: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_ext.benchmarks.table import Table, data_file
-from nas_ext.files import read_json
+from nas_ext.files import naming, read_json
 from nas_ext.nasbench_macro import NASBenchMacroSpace
 
 __all__ = ["FILE", "NASBenchMacroSpace", "nasbench_macro_table"]
@@ -31,7 +31,8 @@ def nasbench_macro_table(path: str | Path | None = None) -> Table:
     if not isinstance(rows, dict) or set(rows) != set(codes):
         found = len(rows) if isinstance(rows, dict) else type(rows).__name__
         raise ValueError(f"{file} must have the {len(codes):,} keys 00000000 to 22222222: {found}")
-    entries = {codes[code]: _entry(file, code, row) for code, row in rows.items()}
+    with naming(file):
+        entries = {codes[code]: _entry(file, code, row) for code, row in rows.items()}
     entries = {architecture: entries[architecture] for architecture in space}
     return Table(
         name="nasbench-macro",
@@ -66,4 +67,4 @@ def _entry(file: Path, code: str, row: Any) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,20 +10,22 @@ import numpy as np
 from nas_ext.architecture import Architecture
 from nas_ext.benchmarks import Table
 from nas_ext.compare import precision_at, rank_correlation, top_correlation
+from nas_ext.comparison.diagnostics import diagnose
 
-__all__ = ["METRICS", "Judged", "Metric", "judge"]
+__all__ = ["DIAGNOSTICS", "METRICS", "NUMBERS", "Judged", "Metric", "judge"]
 
 
 @dataclass(frozen=True)
 class Metric:
     """Say how a number is called, whether more of it is better, and how it is printed.
 
-    A printed number is `scale` times the value, with `digits` decimals.
+    Of a diagnosis neither is better: None. A printed number is `scale` times the value, with
+    `digits` decimals.
     """
 
     name: str
     heading: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     scale: float = 1.0
     digits: int = 2
 
@@ -39,12 +41,26 @@ METRICS = (
     Metric("regret_of_top10", "regret of the best of 10, points", False, 100),
     Metric("draws_on_true_top", "draws on the true top 5, %", True, 100, 1),
 )
-"""The numbers of a judged search, in the order of tables."""
+"""What a judged search is worth, in the order of tables."""
+
+DIAGNOSTICS = (
+    Metric("different_drawn", "different architectures drawn", None, 1, 1),
+    Metric("largest_share_of_draws", "largest share of the draws, %", None, 100, 1),
+    Metric("draws_to_score", "Spearman: draws and supernet's score", None),
+    Metric("draws_to_truth", "Spearman: draws and true accuracy", None),
+    Metric("draws_on_true_top_fifth", "draws on the true top fifth, %", None, 100, 1),
+    Metric("draws_on_true_bottom_fifth", "draws on the true bottom fifth, %", None, 100, 1),
+    Metric("density_to_truth", "Spearman: density and true accuracy", None),
+)
+"""What a judged search trained, see `nas_ext.comparison.diagnostics`."""
+
+NUMBERS = (*METRICS, *DIAGNOSTICS)
+"""All numbers of a judged search."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Hold the numbers of one search, by the names of `METRICS`; None where it has no such number.
+    """Hold the numbers of one search, by the names of `NUMBERS`; None where it has no such number.
 
     The tau are Kendall's tau-b between the supernet's accuracies and the truth: over all
     architectures, over the truly best ten, and over those predicted to be. `regret` is what the
@@ -66,11 +82,13 @@ def judge(
     scores: Mapping[Architecture, float],
     ranking: Sequence[Architecture],
     draws: Mapping[Architecture, int],
+    law: Mapping[Architecture, float] | None = None,
 ) -> Judged:
     """Judge a search by its supernet's `scores` of all architectures, its ranking and its draws.
 
     `ranking` is the strategy's own final order, best first; where it is shorter than k, the scores
-    fill it up to k. Raises ValueError unless the scores cover the space.
+    fill it up to k. `law` are the shares by which a density-aware method drew. Raises ValueError
+    unless the scores cover the space.
     """
     if set(scores) != set(table.accuracies):
         raise ValueError(f"scores must cover space {table.space.name!r} exactly")
@@ -93,6 +111,7 @@ def judge(
         "regret_of_top5": min(map(table.regret, order[:5])),
         "regret_of_top10": min(map(table.regret, order[:10])),
         "draws_on_true_top": sum(draws.get(a, 0) for a in table.top(5)) / total if total else None,
+        **diagnose(table, scores=scores, draws=draws, law=law),
     }
     return Judged(competitor, seed, table.space.describe(order[0]), values)
 

@@ -2,56 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nas_ext.architecture import SearchSpace
+from nas_ext.architecture import Architecture
 from nas_ext.benchmarks import Table
-from nas_ext.comparison.metrics import Judged, judge
+from nas_ext.comparison.competitor import (
+    NNI_DARTS,
+    NNI_RANDOM,
+    RANDOM_SEARCH,
+    Competitor,
+    steps_within,
+)
+from nas_ext.comparison.left import FORMAT, judged_search, search_folder
+from nas_ext.comparison.metrics import Judged
+from nas_ext.comparison.nni_darts import log_products, nni_darts
+from nas_ext.comparison.random_search import random_search, trainings_within
 from nas_ext.data import ImageData, load
-from nas_ext.files import read_json, write_json
-from nas_ext.oneshot import SampledStrategy
+from nas_ext.field_types import check_fields
+from nas_ext.files import check_format, read_json, write_json
+from nas_ext.manifest import manifest
+from nas_ext.oneshot import DifferentiableStrategy, SampledStrategy, SearchModule
 from nas_ext.random_oneshot import random_oneshot
-from nas_ext.results import SearchResult, installed_versions
-from nas_ext.runs import Training, search_images, slug
+from nas_ext.runs import Training, search_images
+from nas_ext.samplers.weighted import WeightedSampler
 from nas_ext.second_stage import select
 from nas_ext.spaces import create as create_space
-from nas_ext.strategies.registry import create as create_strategy
+from nas_ext.strategies.registry import AnyStrategy
 from nas_ext.workers import finished
 
-__all__ = ["NNI_RANDOM", "Comparison", "Competitor", "compare"]
-
-FORMAT = "nas-ext/comparison-1"
-NNI_RANDOM = "nni-random-oneshot"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Competitor:
-    """Name a strategy with its settings; `strategy` is the registry's name, or NNI's."""
-
-    label: str
-    strategy: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.strategy == NNI_RANDOM:
-            if self.settings:
-                raise ValueError(f"settings of {NNI_RANDOM} must be none, got {self.settings}")
-            return
-        self.build(0)
-
-    def build(self, seed: int) -> SampledStrategy:
-        """Return the strategy with a seed; ValueError for one that does not sample."""
-        made = create_strategy(self.strategy, **{**self.settings, "seed": seed})
-        if not isinstance(made, SampledStrategy):
-            raise ValueError(
-                f"strategy must sample architectures, {self.strategy} mixes all options"
-            )
-        return made
+__all__ = ["Comparison", "compare", "run_searches", "search_folder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +45,10 @@ class Comparison:
 
     `space` are arguments of `nas_ext.spaces.create` without the numbers of classes and channels.
     `training.steps` is the budget in training passes of one architecture on one batch, the same
-    for all: a strategy that trains several on a batch gets fewer steps. Rewards and rankings read
-    validation batches beside it; the results say how many. Runs of one seed share the initial
-    weights, the order of the training images and the draws of a uniform warm-up.
+    for all: a strategy that trains several on a batch, or all options at once, gets fewer steps
+    (see `Competitor` for other ways to be equal, and `passes_of_mixture`). Rewards and rankings
+    read validation batches beside it; the results say how many. Runs of one seed share the
+    initial weights, the order of the training images and the draws of a uniform warm-up.
     """
 
     space: Mapping[str, Any]
@@ -73,6 +59,9 @@ class Comparison:
     training: Training
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not isinstance(self.training, Training):
+            raise ValueError(f"training must be a Training, got {self.training!r}")
         if len(self.seeds) < 2 or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must be at least 2 and differ, got {list(self.seeds)}")
         if not self.competitors:
@@ -98,26 +87,58 @@ def compare(
     one thread each; the numbers do not depend on how many there are, but for NNI's strategy,
     which draws without a seed.
 
-    Raises ValueError for a table of another space, and for a folder whose searches were made with
-    another space, images or budget.
+    Raises ValueError for a table of another space, for a competitor that cannot search it, and
+    for a folder whose searches were made with another space, images or budget.
     """
     folder = Path(out)
     _check_space(comparison, table)
+    for competitor in comparison.competitors:
+        if (why := competitor.misfit(comparison.space)) is not None:
+            raise ValueError(why)
+        if competitor.strategy == RANDOM_SEARCH:
+            _random_search(comparison, table, competitor, seed=comparison.seeds[0])
+    searches = [
+        (competitor, seed)
+        for seed in comparison.seeds
+        for competitor in comparison.competitors
+        if competitor.strategy != RANDOM_SEARCH
+    ]
+    run_searches(comparison, searches, out=folder, workers=workers, say=say)
+    return [
+        _random_search(comparison, table, competitor, seed=seed)
+        if competitor.strategy == RANDOM_SEARCH
+        else judged_search(folder, table, competitor, seed)
+        for competitor in comparison.competitors
+        for seed in comparison.seeds
+    ]
+
+
+def run_searches(
+    comparison: Comparison,
+    searches: Sequence[tuple[Competitor, int]],
+    *,
+    out: str | Path,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Run those searches, a competitor and a seed each, that `compare` would find unfinished.
+
+    Nothing is judged, so no table is needed. Raises ValueError for a folder whose searches were
+    made with another space, images or budget.
+    """
+    folder = Path(out)
     _begin(folder, comparison)
     tasks = [
         (comparison, competitor, seed, folder)
-        for seed in comparison.seeds
-        for competitor in comparison.competitors
+        for competitor, seed in searches
         if not _finished(folder, competitor, seed)
     ]
     say(f"{len(tasks)} searches to run")
-    for done, (task, _) in enumerate(finished(_search, tasks, workers=workers), 1):
+    ended = finished(
+        _search, tasks, workers=workers, named=lambda t: f"{t[1].label} with seed {t[2]}"
+    )
+    for done, (task, _) in enumerate(ended, 1):
         say(f"{done} of {len(tasks)}: {task[1].label}, seed {task[2]}")
-    return [
-        _judged(folder, table, competitor, seed)
-        for competitor in comparison.competitors
-        for seed in comparison.seeds
-    ]
 
 
 def _check_space(comparison: Comparison, table: Table) -> None:
@@ -132,7 +153,9 @@ def _begin(folder: Path, comparison: Comparison) -> None:
     """Write what all searches of the folder share, or check that it is the same."""
     file, shared = folder / "comparison.json", _shared(comparison)
     if not file.exists():
-        write_json(file, {"format": FORMAT, **shared, "versions": dict(installed_versions())})
+        digest = _loaded(comparison.data, comparison.image_size).digest
+        made_by = manifest(seeds=comparison.seeds, data=digest, threads=1)
+        write_json(file, {"format": FORMAT, **shared, "manifest": made_by})
         return
     known = read_json(file)
     for name, value in {"format": FORMAT, **shared}.items():
@@ -144,25 +167,22 @@ def _begin(folder: Path, comparison: Comparison) -> None:
 def _shared(comparison: Comparison) -> dict[str, Any]:
     training = asdict(comparison.training)
     del training["progress"]
-    return {
+    shared = {
         "space": dict(comparison.space),
         "data": comparison.data,
         "image_size": comparison.image_size,
         "training": training,
     }
-
-
-def _folder(folder: Path, competitor: Competitor, seed: int) -> Path:
-    return folder / "searches" / slug(competitor.label) / f"seed{seed}"
+    return dict(json.loads(json.dumps(shared)))  # as a file gives it back: tuples are lists
 
 
 def _finished(folder: Path, competitor: Competitor, seed: int) -> bool:
     """Say whether a search is done; ValueError when its folder was made with other settings."""
-    file = _folder(folder, competitor, seed) / "scores.json"
+    file = search_folder(folder, competitor, seed) / "scores.json"
     if not file.exists():
         return False
-    found = read_json(file)["competitor"]
-    if found != {"strategy": competitor.strategy, "settings": dict(competitor.settings)}:
+    found = check_format(read_json(file), FORMAT, file).get("competitor")
+    if found != json.loads(json.dumps(competitor.described())):
         raise ValueError(f"competitor of {file} must be {asdict(competitor)}, got {found}")
     return True
 
@@ -175,56 +195,84 @@ def _loaded(data: str, image_size: int | None) -> ImageData:
 
 def _search(comparison: Comparison, competitor: Competitor, seed: int, folder: Path) -> None:
     """Run one search, and leave what its supernet says of every architecture."""
-    place = _folder(folder, competitor, seed)
+    place = search_folder(folder, competitor, seed)
     shutil.rmtree(place, ignore_errors=True)  # a search that was stopped in the middle
     data = _loaded(comparison.data, comparison.image_size)
+    registered = competitor.strategy not in (NNI_RANDOM, NNI_DARTS)
+    strategy = competitor.build(seed) if registered else None
+    budget = comparison.training.steps
+    steps = steps_within(competitor, strategy, budget, space=comparison.space, data=data)
+    training = replace(comparison.training, steps=steps, progress=False)
     source = {"source": comparison.data, "seed": 0, "image_size": comparison.image_size}
-    arguments = {k: v for k, v in comparison.space.items() if k != "name"}
-    given: dict[str, Any] = {"out": place, "data_source": source, "arguments": arguments}
-    name = str(comparison.space["name"])
-    training = replace(comparison.training, progress=False)
-    if competitor.strategy == NNI_RANDOM:
-        result = random_oneshot(name, data, training=training, seed=seed, **given)
-        scores = {tuple(line.architecture): line.accuracy for line in result.ranking}
-    else:
-        strategy = competitor.build(seed)
-        space = create_space(num_classes=data.num_classes, in_chs=data.in_chs, **comparison.space)
-        steps = training.steps // _passes(strategy, space.search_space)
-        search_images(strategy, name, data, training=replace(training, steps=steps), **given)
-        selection = select(place, "exhaustive")
-        scores = {tuple(line.architecture): line.accuracy for line in selection.ranking}
-        (place / "supernet.safetensors").unlink()
+    given: dict[str, Any] = {
+        "out": place,
+        "training": training,
+        "data_source": source,
+        "arguments": {k: v for k, v in comparison.space.items() if k != "name"},
+    }
+    scores, left = _ran(competitor, strategy, str(comparison.space["name"]), data, seed, given)
+    (place / "supernet.safetensors").unlink(missing_ok=True)
     write_json(
         place / "scores.json",
         {
             "format": FORMAT,
-            "competitor": {
-                "strategy": competitor.strategy,
-                "settings": dict(competitor.settings),
-            },
+            "competitor": competitor.described(),
+            "steps": steps,
             "scores": [[list(a), value] for a, value in scores.items()],
+            **left,
+            "manifest": manifest(seeds=[seed], data=data.digest),
         },
     )
     shutil.rmtree(place / "nni", ignore_errors=True)
 
 
-def _passes(strategy: SampledStrategy, space: SearchSpace) -> int:
-    """Return how many training passes a step of the strategy costs."""
-    count: Callable[[SearchSpace], int] | None = getattr(strategy, "passes_per_step", None)
-    return 1 if count is None else count(space)
+def _ran(
+    competitor: Competitor,
+    strategy: AnyStrategy | None,
+    space: str,
+    data: ImageData,
+    seed: int,
+    given: Mapping[str, Any],
+) -> tuple[Mapping[Architecture, float], dict[str, Any]]:
+    """Run a search; return a score for every architecture, and what else is kept as JSON."""
+    if strategy is None and competitor.strategy == NNI_RANDOM:
+        result = random_oneshot(space, data, seed=seed, **given)
+        return {tuple(line.architecture): line.accuracy for line in result.ranking}, {}
+    if strategy is None:
+        theirs = {key: value for key, value in given.items() if key != "data_source"}
+        mixture = nni_darts(space, data, seed=seed, **theirs, **competitor.settings)
+        rows = {
+            label: [list(i) for i in row.items()] for label, row in mixture.probabilities.items()
+        }
+        kept = {"pick": list(mixture.pick), "probabilities": rows, "seconds": mixture.seconds}
+        return mixture.scores, kept
+    if isinstance(strategy, DifferentiableStrategy):
+        # the architecture's batches are as large as the weights', as passes are counted
+        training: Training = given["training"]
+        alike = replace(training, validation_batch_size=training.batch_size)
+        search_images(strategy, space, data, **{**given, "training": alike})
+        return log_products(strategy.search_space, strategy.probabilities), {}
+    search_images(strategy, space, data, **given)
+    selection = select(given["out"], "exhaustive")
+    return {tuple(line.architecture): line.accuracy for line in selection.ranking}, _law(strategy)
 
 
-def _judged(folder: Path, table: Table, competitor: Competitor, seed: int) -> Judged:
-    place = _folder(folder, competitor, seed)
-    result = SearchResult.load(place)
-    drawn: dict[tuple[int, ...], int] = {}
-    for draw in result.draws:
-        drawn[draw.architecture] = drawn.get(draw.architecture, 0) + 1
-    return judge(
-        table,
-        competitor=competitor.label,
-        seed=seed,
-        scores={tuple(a): float(v) for a, v in read_json(place / "scores.json")["scores"]},
-        ranking=[line.architecture for line in result.ranking],
-        draws=drawn,
-    )
+def _law(strategy: SampledStrategy) -> dict[str, Any]:
+    """Return the shares by which the last phase drew, where they were fixed."""
+    module = strategy.oneshot_module
+    sampler = module.search.sampler if isinstance(module, SearchModule) else None
+    if not isinstance(sampler, WeightedSampler):
+        return {}
+    shares = zip(sampler.space.enumerate(), sampler.probabilities.tolist(), strict=True)
+    return {"law": [[list(a), share] for a, share in shares]}
+
+
+def _random_search(
+    comparison: Comparison, table: Table, competitor: Competitor, *, seed: int
+) -> Judged:
+    training = comparison.training
+    trainings = competitor.settings.get("trainings")
+    if trainings is None:
+        images = training.steps * training.batch_size * competitor.times
+        trainings = trainings_within(table, images)
+    return random_search(table, competitor=competitor.label, seed=seed, trainings=trainings)

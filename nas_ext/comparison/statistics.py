@@ -10,10 +10,18 @@ import numpy as np
 from scipy.stats import bootstrap, friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from nas_ext.compare import Interval, mean_interval
-from nas_ext.comparison.metrics import METRICS, Judged
+from nas_ext.comparison.metrics import METRICS, NUMBERS, Judged
 from nas_ext.estimation import FloatArray
 
-__all__ = ["AverageRanks", "Contrast", "Summary", "average_ranks", "contrasts", "summaries"]
+__all__ = [
+    "AverageRanks",
+    "Contrast",
+    "Summary",
+    "average_ranks",
+    "contrasts",
+    "having",
+    "summaries",
+]
 
 RESAMPLES = 10_000
 
@@ -67,18 +75,26 @@ class AverageRanks:
 def summaries(judged: Sequence[Judged]) -> list[Summary]:
     """Return the means of every competitor, in the order of their first search.
 
-    A number that a competitor does not have is left out. Raises ValueError for a competitor with
-    fewer than two seeds.
+    A number that a competitor has for fewer than two of its seeds is left out. Raises ValueError
+    for a competitor with fewer than two seeds.
     """
     found = []
     for competitor, runs in _grouped(judged).items():
+        if len(runs) < 2:
+            raise ValueError(f"seeds of {competitor} must be at least 2, got {sorted(runs)}")
         means = {}
-        for metric in METRICS:
+        for metric in NUMBERS:
             values = [v for run in runs.values() if (v := run.values[metric.name]) is not None]
-            if values:
+            if len(values) > 1:
                 means[metric.name] = mean_interval(values)
         found.append(Summary(competitor, means))
     return found
+
+
+def having(judged: Sequence[Judged], metric: str) -> list[Judged]:
+    """Return the searches of the competitors that have a number with every seed."""
+    without = {one.competitor for one in judged if one.values[metric] is None}
+    return [one for one in judged if one.competitor not in without]
 
 
 def contrasts(

@@ -41,6 +41,13 @@ def load(
 
     Raises ValueError for anything else, and for an `image_size` that the data cannot have.
     """
+    if not isinstance(spec, str | os.PathLike):
+        raise ValueError(f"data must be a text or a path, got {spec!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed must be a whole number from 0, got {seed!r}")
+    sides = image_size if isinstance(image_size, list | tuple) else [image_size]
+    if len(sides) > 2 or any(isinstance(s, bool) or not isinstance(s, int | None) for s in sides):
+        raise ValueError(f"image_size must be a side, (height, width) or None, got {image_size!r}")
     if spec == "digits":
         if image_size is not None:
             raise ValueError(f"image_size must be None for digits (8x8), got {image_size}")
@@ -54,7 +61,7 @@ def load(
         from nas_ext.data.libraries import from_library  # here: timm takes seconds to import
 
         return from_library(name, folder, image_size=image_size, seed=seed)
-    if not os.path.isdir(spec):
+    if "\0" in os.fspath(spec) or not os.path.isdir(spec):
         raise ValueError(
             f"data must be 'digits', {FASHION_MNIST!r}, '{FASHION_MNIST}:FOLDER', "
             "'torchvision:NAME:ROOT', 'timm:NAME:ROOT' or a folder of images, got "

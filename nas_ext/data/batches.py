@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from nas_ext.data.images import ImageData, Images
+from nas_ext.field_types import check_fields
 
 WRITTEN = ("digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn")
 """Names of data sets whose images mean something else in a mirror."""
@@ -27,6 +28,7 @@ class Augmentation:
     flip: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.crop_padding < 0:
             raise ValueError(f"crop_padding must not be negative, got {self.crop_padding}")
 

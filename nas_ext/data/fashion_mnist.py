@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,9 @@ TORCHVISION = "FashionMNIST/raw"
 """Where torchvision's `FashionMNIST(root, download=True)` puts them, below its root."""
 
 SIDE, TRAIN, TEST = 28, 60_000, 10_000
+
+LARGEST = 16 + TRAIN * SIDE**2
+"""The bytes of the largest of the files, unpacked: header and training images."""
 
 
 def fashion_mnist(
@@ -99,14 +104,16 @@ def _read(folder: Path, name: str) -> NDArray[np.uint8]:
     if file is None:
         raise ValueError(f"path must hold {name} or {name}.gz, {str(folder)!r} does not")
     try:
-        content = file.read_bytes()
-        content = gzip.decompress(content) if file.suffix == ".gz" else content
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{file} must be a whole gzip file: {error}") from error
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            content = stream.read(LARGEST + 1)  # a gzip file may mean a thousand times its bytes
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{file} must be a whole idx file, plain or gzip: {error}") from error
+    if len(content) > LARGEST:
+        raise ValueError(f"{file} must hold at most {LARGEST:,} bytes, it holds more")
     axes = content[3] if len(content) > 4 and content[:3] == b"\0\0\x08" else 0
     start = 4 + 4 * axes
     shape = np.frombuffer(content[4:start], dtype=">u4").astype(np.int64)
-    if not 1 <= axes == len(shape) or len(content) - start != int(np.prod(shape)):
+    if not 1 <= axes == len(shape) or len(content) - start != math.prod(shape.tolist()):
         raise ValueError(f"{file} must be a whole idx file of bytes, its header does not fit")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 

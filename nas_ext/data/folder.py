@@ -118,9 +118,13 @@ def _classes_in(folder: Path) -> dict[str, list[Path]]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return [
-        child for child in _entries(folder) if child.suffix.lower() in SUFFIXES and child.is_file()
-    ]
+    images = [child for child in _entries(folder) if child.suffix.lower() in SUFFIXES]
+    return [child for child in images if child.is_file() or _leads_nowhere(child)]
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Say whether a link is broken: an image that is missing must not make a data set smaller."""
+    return path.is_symlink() and not path.exists()
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -66,6 +66,15 @@ class DataOrder(Sampler[int]):
         self._taken += count
         return positions
 
+    @property
+    def taken(self) -> int:
+        """Return how many samples of the epoch were taken."""
+        return self._taken
+
+    def go_on(self, taken: int) -> None:
+        """Go on behind so many samples of the epoch that was begun again."""
+        self._taken = taken
+
 
 def reordered(loader: Any, *, seed: int) -> tuple[DataLoader[Any], DataOrder]:
     """Return a loader like the given one, which stays as it is, and the order that leads it.

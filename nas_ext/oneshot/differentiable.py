@@ -13,13 +13,14 @@ import numpy as np
 
 from nas_ext.architecture import SearchSpace
 from nas_ext.files import write_json
+from nas_ext.manifest import manifest
 from nas_ext.nni import BaseSuperNetModule, ModelSpace
 from nas_ext.oneshot.differentiable_module import STATE_KEY, DifferentiableModule
 from nas_ext.oneshot.mixed import ArchitectureWeights, ExpectedMacs, MixedLayer
 from nas_ext.oneshot.spaces import search_space
 from nas_ext.oneshot.strategy_base import OneShotBase
 from nas_ext.oneshot.supernet import Supernet
-from nas_ext.results import Budget, SearchResult, installed_versions
+from nas_ext.results import Budget, SearchResult
 from nas_ext.search import Ranked
 
 __all__ = ["STATE_KEY", "DifferentiableModule", "DifferentiableStrategy"]
@@ -170,7 +171,7 @@ class DifferentiableStrategy(OneShotBase):
                 for r in module.ranking
             ),
             budget=self._budget(module),
-            versions=installed_versions(),
+            manifest=manifest(seeds=[self.seed], data=None),
             diagnostics=self._diagnostics(module),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from nas_ext.nni import BaseOneShotLightningModule, LightningModule
 from nas_ext.oneshot.hooks import adopt_hooks
 from nas_ext.oneshot.mixed import ArchitectureWeights, ExpectedMacs, MixedLayer, most_probable
 from nas_ext.oneshot.randomness import Randomness
+from nas_ext.oneshot.resuming import batch_over, begin_next_epoch, epoch_over
 from nas_ext.oneshot.rounds import Rounds
 from nas_ext.oneshot.steps import call_step
 from nas_ext.oneshot.supernet import Supernet, batch_size
@@ -79,6 +81,7 @@ class DifferentiableModule(BaseOneShotLightningModule):  # type: ignore[misc]  #
         self._randomness = randomness
         self._undrawn: dict[str, Any] | None = None
         self._began = 0.0
+        self._total = math.inf
         self.mix()
 
     @property
@@ -100,7 +103,8 @@ class DifferentiableModule(BaseOneShotLightningModule):  # type: ignore[misc]  #
         self.mix()
         self.passes += 1
         self.trained += batch_size(batch)
-        return call_step(self.training_module.training_step, batch, batch_idx)
+        given = call_step(self.training_module.training_step, batch, batch_idx)
+        return self.supernet.losses.noted(given)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step the weights, then the architecture weights."""
@@ -114,7 +118,8 @@ class DifferentiableModule(BaseOneShotLightningModule):  # type: ignore[misc]  #
     def architecture_gradients(self, batch: Any) -> list[Tensor]:
         """Return the gradient of a batch's loss with respect to the architecture's values.
 
-        Raises ValueError when the user's step returns no loss, or a gradient is not finite.
+        Raises ValueError when the user's step returns no loss, SearchDiverged when a gradient is
+        not finite.
         """
         values = [value.detach().clone().requires_grad_() for value in self.architecture.values]
         weights = self.architecture.relax(values)
@@ -131,7 +136,7 @@ class DifferentiableModule(BaseOneShotLightningModule):  # type: ignore[misc]  #
         finally:
             self.mix()
         if not all(bool(gradient.isfinite().all()) for gradient in gradients):
-            raise ValueError(f"architecture gradients must be finite, got {gradients}")
+            raise self.supernet.losses.diverged("gradients of the architecture weights")
         return gradients
 
     def validation_step(self, batch: Any, *rest: Any) -> Any:
@@ -160,6 +165,7 @@ class DifferentiableModule(BaseOneShotLightningModule):  # type: ignore[misc]  #
 
     def on_train_start(self) -> None:
         self._began = time.monotonic()
+        self._total = self.trainer.estimated_stepping_batches
         self.supernet.check()
         if self._penalty:
             self._cost = self._make_cost(self.supernet.image_size)
@@ -168,12 +174,25 @@ class DifferentiableModule(BaseOneShotLightningModule):  # type: ignore[misc]  #
     def on_train_epoch_end(self) -> None:
         """Go back to the random state of a checkpoint that was saved while validating."""
         if self._undrawn is not None:
-            self._randomness.load_state_dict(self._undrawn)
+            self._randomness.load_state_dict(self._undrawn, place=False)
         super().on_train_epoch_end()
+        epoch_over(self)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
         self._undrawn = None
+        self.supernet.losses.at(self.steps + 1, self._total, "mixture")
         return super().on_train_batch_start(batch, batch_idx, *args, **kwargs)
+
+    def on_train_batch_end(
+        self, outputs: Any, batch: Any, batch_idx: int, *args: Any, **kwargs: Any
+    ) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx, *args, **kwargs)
+        batch_over(self)
+
+    @property
+    def at_phase_end(self) -> bool:
+        """Say whether the last step was the last of all: a moment to keep a checkpoint."""
+        return self.steps >= self._total
 
     def on_train_end(self) -> None:
         self._rank()
@@ -206,6 +225,7 @@ class DifferentiableModule(BaseOneShotLightningModule):  # type: ignore[misc]  #
     # What a checkpoint keeps beside the state dict: plain values, so that it loads weights-only.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.supernet.losses.check(self.parameters())
         checkpoint[STATE_KEY] = {
             "seconds": self.seconds + time.monotonic() - self._began,
             "steps": self.steps,
@@ -213,13 +233,16 @@ class DifferentiableModule(BaseOneShotLightningModule):  # type: ignore[misc]  #
             "trained": self.trained,
             "validated": self.validated,
             "consumed": self._validation.consumed,
-            "randomness": self._randomness.state_dict(),
+            "randomness": self._randomness.state_dict(
+                self.trainer.fit_loop.batch_idx + 1, ended=self.at_phase_end
+            ),
         }
         self.training_module.on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if STATE_KEY not in checkpoint:
             raise ValueError(f"checkpoint must come from a mixture, it has no {STATE_KEY!r}")
+        begin_next_epoch(checkpoint, self.trainer)
         state = checkpoint[STATE_KEY]
         self.seconds = float(state["seconds"])
         for name in ("steps", "passes", "trained", "validated"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nas_ext.files import read_json, write_json
 from nas_ext.nni import ModelSpace, NasExperiment, NasExperimentConfig
 
 __all__ = ["SearchExperiment"]
@@ -33,26 +35,38 @@ class SearchExperiment(NasExperiment):  # type: ignore[misc]  # NNI has no types
         super().__init__(model_space, evaluator, strategy, config)
 
     def _start_without_nni_manager(self) -> None:
-        self._manifest().add_experiment(
-            self.id,
-            "N/A",
-            int(time.time() * 1000),
-            "N/A",
-            self.config.experiment_name,
-            "N/A",
+        entry = dict.fromkeys(("port", "platform", "endTime"), "N/A")
+        self._list(
+            id=self.id,
             status="RUNNING",
+            startTime=int(time.time() * 1000),
+            experimentName=self.config.experiment_name,
             logDir=str(self._folder),
+            tag=["retiarii"],
+            webuiUrl=[],
+            pid=None,
+            prefixUrl=None,
+            **entry,
         )
 
     def _stop_without_nni_manager(self) -> None:
-        manifest = self._manifest()
-        manifest.update_experiment(self.id, "status", "STOPPED")
-        manifest.update_experiment(self.id, "endTime", int(time.time() * 1000))
+        self._list(status="STOPPED", endTime=int(time.time() * 1000))
 
-    def _manifest(self) -> Any:
-        from nni.tools.nnictl.config_utils import Experiments
+    def _list(self, **entry: Any) -> None:
+        """Put this experiment into the folder's list of them, in NNI's form.
 
-        return Experiments(home_dir=str(self._folder))
+        Not by NNI's own means, which tear the file when the disk is full, and wait for ever for
+        a lock that a killed process left before the clock was set back. A list that cannot be
+        read holds nothing that is needed, and begins anew.
+        """
+        file, known = self._folder / ".experiment", {}
+        if file.exists():
+            with suppress(ValueError):
+                known = read_json(file)
+        listed = known if isinstance(known, dict) else {}
+        before = listed.get(self.id)
+        listed[self.id] = {**(before if isinstance(before, dict) else {}), **entry}
+        write_json(file, listed)
 
 
 def _check_filelock() -> None:

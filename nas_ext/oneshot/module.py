@@ -6,7 +6,6 @@ import copy
 import math
 import time
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -15,10 +14,12 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 
 from nas_ext.architecture import Architecture
-from nas_ext.nni import BaseOneShotLightningModule, LightningModule
+from nas_ext.nni import LightningModule
 from nas_ext.oneshot.hooks import adopt_hooks
 from nas_ext.oneshot.layout import MemoryFormat, arrange, faster_layout
+from nas_ext.oneshot.lean import LeanModule, signed
 from nas_ext.oneshot.randomness import Randomness
+from nas_ext.oneshot.resuming import batch_over, begin_next_epoch, epoch_over
 from nas_ext.oneshot.spent import Spent, together
 from nas_ext.oneshot.steps import call_step
 from nas_ext.oneshot.supernet import Supernet, batch_size
@@ -30,7 +31,7 @@ STATE_KEY = "nas_ext_search"
 """Where a Lightning checkpoint keeps the state of the search."""
 
 
-class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has no types
+class SearchModule(LeanModule):
     """Train the user's module on one architecture after another.
 
     Optimization stays automatic, so clipping, accumulation, AMP and schedulers are Lightning's.
@@ -128,9 +129,13 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         self._undrawn = None
         answer = super().on_train_batch_start(batch, batch_idx, *args, **kwargs)
         if answer != -1 and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            if self.search.at_phase_end:
+                self.supernet.losses.check()
             self._asked = self.search.ask()
+            self.supernet.losses.at(self.search.step, self.search.steps, self.search.phase.name)
         return answer
 
+    @signed
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Return the user's loss of the architecture, or the sum when a method asks for several.
 
@@ -142,11 +147,12 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
             self.supernet.activate(architecture)
             self.trained[architecture] += size
             self.supernet.passes["train"] += 1
-            losses.append(call_step(self.training_module.training_step, batch, batch_idx))
+            given = call_step(self.training_module.training_step, batch, batch_idx)
+            losses.append(self.supernet.losses.noted(given, architecture))
         if len(losses) == 1:
             return losses[0]
-        given = [x["loss"] if isinstance(x, Mapping) else x for x in losses if x is not None]
-        return torch.stack(given).sum() if given else None
+        each = [x["loss"] if isinstance(x, Mapping) else x for x in losses if x is not None]
+        return torch.stack(each).sum() if each else None
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.training_module.optimizer_step(*args, **kwargs)
@@ -154,6 +160,7 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
             return
         for architecture in self._asked:
             reward = self.supernet.reward(architecture)
+            self.supernet.losses.check()
             self.search.tell(architecture, reward)
             old = self.average_reward
             self.average_reward = reward if math.isnan(old) else 0.95 * old + 0.05 * reward
@@ -162,14 +169,22 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         self, outputs: Any, batch: Any, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
         super().on_train_batch_end(outputs, batch, batch_idx, *args, **kwargs)
-        if not self.trainer.loggers:
-            return
+        if self.trainer.loggers:
+            self._log()
+        batch_over(self)
+
+    def _log(self) -> None:
         if not math.isnan(self.average_reward):
             self.log("search_reward", self.average_reward)
         every = self.trainer.log_every_n_steps
         if every and self.search.step % every == 0:  # when Lightning writes: not for nothing
             for name, value in self.search.sampler.diagnostics().items():
                 self.log(f"search_{name}", value)
+
+    @property
+    def at_phase_end(self) -> bool:
+        """Say whether the last step was the last of its phase: a moment to keep a checkpoint."""
+        return self.search.at_phase_end
 
     def validation_step(self, batch: Any, *rest: Any) -> Any:
         """Validate what was trained last; before any step, the first of the space."""
@@ -183,14 +198,15 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         Lightning, resumed from one, starts the epoch's loader again only to find it has ended.
         """
         if self._undrawn is not None:
-            self._randomness.load_state_dict(self._undrawn)
+            self._randomness.load_state_dict(self._undrawn, place=False)
         self._check_agreement()
         super().on_train_epoch_end()
+        epoch_over(self)
 
     def _check_agreement(self) -> None:
         """Raise RuntimeError when the processes drew different architectures."""
-        drawn = [draw.architecture for draw in self.search.draws]
-        self.supernet.ranks.agree("draws", zlib.crc32(repr(drawn).encode()))
+        if self.supernet.ranks.size > 1:
+            self.supernet.ranks.agree("draws", self.search.draws.fingerprint())
 
     # Begin and end.
 
@@ -250,6 +266,7 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
             config.scheduler.load_state_dict(copy.deepcopy(state))
 
     def on_train_end(self) -> None:
+        self.supernet.losses.check(self.parameters())
         if self.search.step < self.search.steps:
             warnings.warn(
                 f"training ended after {self.search.step} of {self.search.steps} steps, in phase "
@@ -284,13 +301,16 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
     # What a checkpoint keeps: numbers, strings, lists and dicts, so that it loads weights-only.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.supernet.losses.check(self.parameters())
         own = {
             "trained": _rows(self.trained),
             "images": _rows(self.supernet.images),
             "passes": dict(self.supernet.passes),
             "layers": dict(self.supernet.layers),
             "consumed": self.supernet.consumed,
-            "randomness": self._randomness.state_dict(),
+            "randomness": self._randomness.state_dict(
+                self.trainer.fit_loop.batch_idx + 1, ended=self.search.step >= self.search.steps
+            ),
         }
         checkpoint[STATE_KEY] = {
             "phases": _lengths(self.search),
@@ -316,6 +336,7 @@ class SearchModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI has
         if self.memory_format != "measure":
             arrange(self.training_module.model, self.memory_format)
         self._restore_own(state.get("ranks", [state]))  # one device had no list before
+        begin_next_epoch(checkpoint, self.trainer)
         self.training_module.on_load_checkpoint(checkpoint)
 
     def _restore_own(self, states: Sequence[dict[str, Any]]) -> None:

@@ -40,6 +40,7 @@ class ImportanceObserver(Callback):
         self._waiting: dict[str, Any] | None = None
         self._epochs = 0
         self._ended = 0
+        self._taken = 0
         self._hook: Any = None
         self._watching = False
         self._output: Any = None
@@ -74,16 +75,23 @@ class ImportanceObserver(Callback):
     # What Lightning calls.
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        batches = self._count_epochs(trainer, pl_module)
+        if trainer.current_epoch > self._ended:
+            # Lightning, resumed from the last batch of an epoch, does not end that epoch
+            self._end_epoch(trainer.current_epoch - 1, pl_module)
+        if self._order is not None:
+            inside = 0 < trainer.fit_loop.batch_idx + 1 < batches
+            self._order.go_on(self._taken if inside else 0)
+            self._hook = pl_module.training_module.model.register_forward_hook(self._keep)
+
+    def _count_epochs(self, trainer: Any, pl_module: Any) -> int:
+        """Return the batches of an epoch; ValueError when there is no such number."""
         batches = trainer.num_training_batches
         if not math.isfinite(batches):
             raise ValueError(f"training loader must have a length, got {batches} batches")
         steps = math.ceil(batches / trainer.accumulate_grad_batches)
         self._epochs = math.ceil(pl_module.search.steps / steps)
-        if trainer.current_epoch > self._ended:
-            # Lightning, resumed from the last batch of an epoch, does not end that epoch
-            self._end_epoch(trainer.current_epoch - 1, pl_module)
-        if self._order is not None:
-            self._hook = pl_module.training_module.model.register_forward_hook(self._keep)
+        return int(batches)
 
     def _keep(self, model: nn.Module, inputs: Any, output: Any) -> None:
         """Keep the output of a training step, which has gradients; not that of an evaluation."""
@@ -128,6 +136,12 @@ class ImportanceObserver(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._release()
 
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        begun = trainer.fit_loop.epoch_progress.current.ready
+        if begun > self._ended:  # went on from the last step, inside an epoch: it is not ended
+            self._count_epochs(trainer, pl_module)
+            self._end_epoch(begun - 1, pl_module)
+
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self._release()
 
@@ -141,11 +155,13 @@ class ImportanceObserver(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         data = None if self._order is None else self._order.importance.state_dict()
-        return {"ended": self._ended, "data": data}
+        taken = 0 if self._order is None else self._order.taken
+        return {"ended": self._ended, "data": data, "taken": taken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._ended = int(state_dict["ended"])
         self._waiting = state_dict["data"]
+        self._taken = int(state_dict.get("taken", 0))  # older checkpoints: of whole epochs
         self._restore()
 
     def _restore(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, TypeAlias
@@ -20,7 +21,9 @@ Reward: TypeAlias = Callable[[LightningModule, Any], float]
 def accuracy(module: LightningModule, batch: Any) -> float:
     """Return the share of a batch (inputs, labels) whose highest logit is the label.
 
-    Raises ValueError for a batch or an output of another form: such a task needs `logged`.
+    Raises ValueError for a batch or an output of another form (such a task needs `logged`) and
+    for labels of no class, FloatingPointError for logits that are infinite or NaN: a network that
+    exploded would else count as one that is right by chance. Minus infinity may mask a class.
     """
     if not (isinstance(batch, list | tuple) and len(batch) >= 2):
         raise ValueError(
@@ -34,7 +37,13 @@ def accuracy(module: LightningModule, batch: Any) -> float:
             f"{_form(logits)} for {_form(batch[1])}; name a metric of your validation_step as "
             "reward instead"
         )
-    return float((logits.argmax(dim=-1) == batch[1]).double().mean())
+    labels, classes = batch[1], logits.shape[-1]
+    if labels.device.type == "cpu" and labels.numel() and (most := labels.max().item()) >= classes:
+        raise ValueError(f"labels must lie in [0, {classes}), the model's classes, got {most}")
+    right = float((logits.argmax(dim=-1) == labels).double().mean())
+    if not math.isfinite(float(logits.sum())) and not bool(logits.amax(dim=-1).isfinite().all()):
+        raise FloatingPointError("logits became infinite or NaN")
+    return right
 
 
 def logged(name: str) -> Reward:

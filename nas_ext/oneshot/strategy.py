@@ -11,6 +11,7 @@ import torch
 
 from nas_ext.architecture import ENUMERABLE, Architecture, SearchSpace
 from nas_ext.cost_aware import Cost, constraint_of
+from nas_ext.manifest import manifest
 from nas_ext.nni import ModelSpace, RandomOneShot
 from nas_ext.oneshot.costs import CostAwareSupernet
 from nas_ext.oneshot.layout import MemoryFormat, arrange, check_memory_format
@@ -19,7 +20,7 @@ from nas_ext.oneshot.module import SearchModule
 from nas_ext.oneshot.spaces import search_space
 from nas_ext.oneshot.strategy_base import OneShotBase
 from nas_ext.oneshot.supernet import Supernet
-from nas_ext.results import Budget, SearchResult, installed_versions
+from nas_ext.results import Budget, SearchResult
 from nas_ext.samplers import TreeSampler
 from nas_ext.search import Draw, Phase, Search, Setting
 
@@ -185,7 +186,7 @@ class SampledStrategy(OneShotBase):
             ),
             budget=self._budget(module),
             tree=None if tree is None else tree.state_dict(),
-            versions=installed_versions(),
+            manifest=manifest(seeds=[self.seed], data=None),
             diagnostics=search.sampler.diagnostics(),
         )
 

@@ -11,8 +11,10 @@ from typing import Any, ClassVar, cast
 
 from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.budget import arguments_of
+from nas_ext.field_types import check_fields
 from nas_ext.nni import BaseSuperNetModule, ModelSpace, OneShotStrategy, RawFormatModelSpace
 from nas_ext.oneshot.distributed import ALONE, Ranks, ranks_of, shared
+from nas_ext.oneshot.faults import naming_faults
 from nas_ext.oneshot.randomness import Randomness
 from nas_ext.oneshot.reward_variants import OnTrainingBatch
 from nas_ext.oneshot.rewards import Reward, accuracy, logged
@@ -43,6 +45,7 @@ class OneShotBase(OneShotStrategy):  # type: ignore[misc]  # NNI has no types
 
     def __post_init__(self) -> None:
         super().__init__()
+        check_fields(self, kinds_only=True)
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if not (callable(self.reward) or (isinstance(self.reward, str) and self.reward)):
@@ -89,8 +92,10 @@ class OneShotBase(OneShotStrategy):  # type: ignore[misc]  # NNI has no types
         """
         self._val_fn = val_dataloader_fn
         loader = train_dataloader_fn()
+        if loader is None:
+            return None
         self._randomness.watch(loader)
-        return shared(loader, self._ranks)
+        return self._randomness.ordered(shared(loader, self._ranks))
 
     def _validation_loader(self) -> Iterable[Any]:
         loader = None if self._val_fn is None else self._val_fn()
@@ -109,10 +114,19 @@ class OneShotBase(OneShotStrategy):  # type: ignore[misc]  # NNI has no types
         return logged(self.reward) if isinstance(self.reward, str) else self.reward
 
     def _run(self) -> None:
-        super()._run()
+        with naming_faults(self._ranks, self._in_training):
+            super()._run()
         self._result = self._collect()
         if self.out is not None and self._ranks.first:
             self._result.save(Path(self.out) / "search.json")
+
+    def _in_training(self) -> list[str]:
+        """Return the architectures of the step, as messages name them."""
+        module: Any = self.oneshot_module
+        asked = getattr(module, "_asked", None)
+        if asked is None:
+            return ["the mixture of all architectures"]
+        return [f"architecture {module.supernet.space.describe(one)}" for one in asked]
 
     # What was found.
 

@@ -19,9 +19,11 @@ from nas_ext.architecture import Architecture, SearchSpace
 from nas_ext.estimation import FloatArray, ProxyName, check_reward
 from nas_ext.nni import BaseSuperNetModule, LightningModule, PathSamplingLayer
 from nas_ext.oneshot.distributed import ALONE, Ranks, summary
+from nas_ext.oneshot.diverging import FiniteLosses
 from nas_ext.oneshot.rewards import Reward
 from nas_ext.oneshot.sharing import Visits, sharing
 from nas_ext.oneshot.stacking import Proofs
+from nas_ext.out_of_memory import naming_memory
 
 __all__ = ["Supernet", "batch_size"]
 
@@ -41,6 +43,9 @@ class Supernet:
     once, in `accuracies` and `outputs`; user's module and reward are called for each of them all
     the same, in sorted order, and get what the model's own forward would have given, to the bit.
     `layers` counts the layers that were run so, by purpose.
+
+    Outputs that are infinite or NaN raise SearchDiverged, and memory that runs out
+    OutOfMemory; both name the architecture. `losses` watches those of the training.
 
     Of several processes, `ranks`, each rewards on batches of its own and all get the mean; they
     share the architectures of `accuracies`, `outputs` and `proxy` among them, and each counts what
@@ -80,6 +85,7 @@ class Supernet:
         self.images: Counter[Architecture] = Counter()
         self.layers: Counter[str] = Counter()
         self.consumed = 0
+        self.losses = FiniteLosses(space.describe)
         self._proofs: dict[int, Proofs] = {}
         self._active: Architecture = ()
 
@@ -93,8 +99,9 @@ class Supernet:
         """
         sample = self.space.decode(architecture)
         for module, label in self._paths:
-            if label in sample and vars(module)["_sampled"] == sample[label]:
-                continue  # it is all the state that such a layer has, and setting it is slow
+            if label and label in sample:
+                vars(module)["_sampled"] = sample[label]  # all that its `resample` does, and fast
+                continue
             taken = module.resample(memo=dict(sample))
             if any(label not in sample or sample[label] != taken[label] for label in taken):
                 raise RuntimeError(
@@ -138,7 +145,10 @@ class Supernet:
 
     def _value(self, architecture: Architecture, batch: Any, purpose: str) -> float:
         self._route(architecture, batch, purpose)
-        return check_reward(self._reward(self.module, batch))
+        try:
+            return check_reward(self._reward(self.module, batch))
+        except FloatingPointError as error:
+            raise self.losses.diverged("outputs on validation data", architecture) from error
 
     def _route(self, architecture: Architecture, batch: Any, purpose: str) -> None:
         """Activate an architecture, and count what is about to run."""
@@ -170,6 +180,8 @@ class Supernet:
                 if rows is None:
                     rows = np.empty((len(architectures), *logits.shape))
                 rows[place] = logits.float().cpu().numpy()
+                if not np.isfinite(rows[place]).all():
+                    raise self.losses.diverged("outputs on validation data", architectures[place])
         return np.empty(0) if rows is None else rows
 
     def _sharing(
@@ -284,6 +296,9 @@ class Supernet:
                 pass
         return stream
 
+    def _evaluation(self) -> str:
+        return f"the evaluation of architecture {self.space.describe(self._active)}"
+
     @cached_property
     def _all(self) -> list[nn.Module]:
         return list(self.module.modules())
@@ -302,7 +317,8 @@ class Supernet:
                 module.training = False
             for norm in self._norms:
                 norm.training, norm.track_running_stats = True, False
-            with torch.no_grad(), self.precision():
+            lower = "the validation batch size or the size of the images"
+            with naming_memory(self._evaluation, lower=lower), torch.no_grad(), self.precision():
                 yield
         finally:
             for module, mode in zip(self._all, modes, strict=True):

@@ -40,7 +40,12 @@ class SupernetTraining(LightningModule):  # type: ignore[misc]  # NNI has no typ
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         images, labels = batch
-        return nn.functional.cross_entropy(self(images), labels)
+        logits = self(images)
+        try:
+            return nn.functional.cross_entropy(logits, labels)
+        except IndexError as error:  # on a GPU a wrong label ends the process
+            known = f"[0, {logits.shape[-1]}), the model's classes"
+            raise ValueError(f"labels must lie in {known}, got {int(labels.max())}") from error
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         images, labels = batch

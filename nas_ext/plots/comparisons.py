@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +18,7 @@ from nas_ext.plots.drawing import (
     ORANGE,
     PURPLE,
     SMALL,
+    WIDTH,
     add_legend,
     check_some,
     name_rows,
@@ -26,7 +29,7 @@ from nas_ext.plots.drawing import (
     shorten,
 )
 
-__all__ = ["critical_difference", "intervals"]
+__all__ = ["critical_difference", "intervals", "scatters"]
 
 _LINES = (ORANGE, GREEN, PURPLE, GREY)
 
@@ -105,6 +108,50 @@ def critical_difference(
     )
     axes.axis("off")
     set_title(figure, title)
+    return figure
+
+
+def scatters(
+    truth: Sequence[float],
+    values: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    title: str,
+    truth_label: str,
+    label: str,
+) -> Figure:
+    """Show numbers of architectures against their truth, a panel for each name.
+
+    `truth` has one number an architecture, `values` rows of as many, one a seed: a dot is their
+    mean, a line its standard deviation over the seeds. Panels have their own vertical axes.
+    Raises ValueError when there is no name, a name has no row, and for rows of another length.
+    """
+    check_some("values", values)
+    for name, rows in values.items():
+        if any(len(row) != len(truth) for row in rows):
+            raise ValueError(f"values of {name!r} must be rows of {len(truth)}, one a truth")
+    columns = min(3, len(values))
+    lines = math.ceil(len(values) / columns)
+    figure = Figure(figsize=(WIDTH, 0.8 + 1.9 * lines), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(lines, columns, sharex=True, squeeze=False)).ravel()
+    for axes, (name, rows) in zip(panels, values.items(), strict=False):
+        seeds = np.asarray(rows, dtype=np.float64)
+        axes.errorbar(
+            truth,
+            seeds.mean(axis=0),
+            yerr=seeds.std(axis=0, ddof=1) if len(seeds) > 1 else None,
+            fmt="o",
+            color=BLUE,
+            ecolor=GREY,
+            elinewidth=0.7,
+            markersize=3,
+        )
+        set_labels(axes, "", "")
+        axes.set_title(plain(shorten(name, 30)), size=SMALL)
+    for axes in panels[len(values) :]:
+        axes.axis("off")
+    set_title(figure, title)
+    figure.supxlabel(plain(truth_label), size=NORMAL)
+    figure.supylabel(plain(label), size=NORMAL)
     return figure
 
 

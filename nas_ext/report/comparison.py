@@ -8,15 +8,28 @@ from typing import Any
 
 from nas_ext.benchmarks import Table as Truth
 from nas_ext.compare import Interval
-from nas_ext.comparison import METRICS, Comparison, Judged, contrasts, summaries
+from nas_ext.comparison import (
+    DIAGNOSTICS,
+    METRICS,
+    Comparison,
+    Judged,
+    contrasts,
+    summaries,
+)
 from nas_ext.comparison.metrics import Metric
 from nas_ext.comparison.outcome import TESTED
-from nas_ext.comparison.statistics import Contrast, average_ranks
+from nas_ext.comparison.statistics import Contrast, average_ranks, having
 from nas_ext.plots.comparisons import critical_difference, intervals
 from nas_ext.references import noise_ceiling, references
 from nas_ext.report.page import Figure, Section, Table, Text, setting_text, write
 
-__all__ = ["comparison_sections", "write_comparison_report"]
+__all__ = [
+    "comparison_sections",
+    "points_of",
+    "reference_lines",
+    "scaled",
+    "write_comparison_report",
+]
 
 
 def write_comparison_report(
@@ -41,8 +54,10 @@ def comparison_sections(
     for metric in METRICS:
         if metric.name not in TESTED:
             continue
-        means = {s.competitor: s.means[metric.name] for s in found}
-        points = _points(judged, metric)
+        with_it = having(judged, metric.name)
+        known = {one.competitor for one in with_it}
+        means = {s.competitor: s.means[metric.name] for s in found if s.competitor in known}
+        points = points_of(with_it, metric)
         lines = reference_lines(table, metric)
         caption = (
             f"{metric.heading}: {'more' if metric.higher_is_better else 'less'} is better. "
@@ -58,11 +73,17 @@ def comparison_sections(
         )
         sections.append(Figure(metric.heading, drawing, caption))
         if len(means) > 2:
-            sections.append(_ranks(judged, metric))
-        if len(means) > 1:
-            tested = contrasts(judged, reference=reference, metric=metric.name)
+            sections.append(_ranks(with_it, metric))
+        if len(means) > 1 and reference in means:
+            tested = contrasts(with_it, reference=reference, metric=metric.name)
             sections.append(_contrast_table(tested, metric, reference))
-    sections += [_means_table(found), _reference_table(table), _settings(comparison)]
+    note = "Means over the seeds with the half-width of Student's 95 % interval."
+    sections += [
+        _means_table(found, "All numbers", METRICS, note),
+        _means_table(found, "What was trained", DIAGNOSTICS, f"{note} {_DIAGNOSED}"),
+        _reference_table(table),
+        _settings(comparison),
+    ]
     return sections
 
 
@@ -89,7 +110,8 @@ def reference_lines(table: Truth, metric: Metric) -> dict[str, float]:
     }
 
 
-def _points(judged: Sequence[Judged], metric: Metric) -> dict[str, list[float]]:
+def points_of(judged: Sequence[Judged], metric: Metric) -> dict[str, list[float]]:
+    """Return a metric's values of every competitor, a number a seed, in the printed unit."""
     points: dict[str, list[float]] = {}
     for one in judged:
         value = one.values[metric.name]
@@ -150,11 +172,18 @@ def _contrast_table(tested: Sequence[Contrast], metric: Metric, reference: str) 
     return Table(f"{metric.heading}: differences to {reference}", heads, rows)
 
 
-def _means_table(found: Sequence[Any]) -> Table:
+_DIAGNOSED = (
+    "Correlations are over the architectures: how often each was trained against what its "
+    "supernet says of it, and against the truth; uniform draws put about 20 % on each fifth. "
+    "Density and truth: positive where the architectures that are alike are the good ones."
+)
+
+
+def _means_table(found: Sequence[Any], title: str, metrics: Sequence[Metric], note: str) -> Table:
     rows = []
     for one in found:
         cells = [one.competitor]
-        for metric in METRICS:
+        for metric in metrics:
             mean = one.means.get(metric.name)
             cells.append(
                 ""
@@ -163,8 +192,7 @@ def _means_table(found: Sequence[Any]) -> Table:
                 f"+- {metric.scale * (mean.high - mean.mean):.{metric.digits}f}"
             )
         rows.append(tuple(cells))
-    note = "Means over the seeds with the half-width of Student's 95 % interval."
-    return Table("All numbers", ("competitor", *(m.heading for m in METRICS)), tuple(rows), note)
+    return Table(title, ("competitor", *(m.heading for m in metrics)), tuple(rows), note)
 
 
 def _reference_table(table: Truth) -> Table:
@@ -189,8 +217,11 @@ def _settings(comparison: Comparison) -> Table:
     rows = [("space", setting_text(dict(comparison.space)))]
     rows += [(name, setting_text(value)) for name, value in training.items()]
     rows += [("seeds", setting_text(list(comparison.seeds)))]
-    rows += [
-        (one.label, setting_text({"strategy": one.strategy, **one.settings}))
-        for one in comparison.competitors
-    ]
+    rows += [(one.label, setting_text(_flat(one.described()))) for one in comparison.competitors]
     return Table("Settings", ("name", "value"), tuple(rows))
+
+
+def _flat(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a competitor's description with its settings beside the rest."""
+    rest = {name: value for name, value in described.items() if name != "settings"}
+    return {**rest, **described["settings"]}

@@ -11,7 +11,9 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from nas_ext.files import read_json
+from nas_ext.field_types import clause
+from nas_ext.files import naming, read_json
+from nas_ext.retrain.final import check_final
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,15 +52,16 @@ def read_retraining(folder: str | Path) -> Retraining:
     if not tested.exists():
         return Retraining(name=name, macs=macs, study=study)
     values = read_json(tested)
+    check_final(values, tested)
     try:
         accuracies = tuple(float(value) for value in values["accuracies"])
         seeds = tuple(int(seed) for seed in values["seeds"])
         recipe, trial = dict(values["recipe"]), values["trial"]
         trial = None if trial is None else int(trial)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{tested} must be the result of a retraining: {error!r}") from error
-    if not accuracies or len(accuracies) != len(seeds):
-        raise ValueError(f"{tested} must have one accuracy a seed, got {len(accuracies)}")
+    if not accuracies or len(accuracies) != len(seeds) or not all(map(_is_share, accuracies)):
+        raise ValueError(f"{tested} must have one share a seed, got {clause(accuracies)}")
     return Retraining(
         name=name,
         macs=macs,
@@ -70,10 +73,17 @@ def read_retraining(folder: str | Path) -> Retraining:
     )
 
 
+def _is_share(value: float) -> bool:
+    return 0.0 <= value <= 1.0
+
+
 def _load_study(journal: Path) -> optuna.Study | None:
     """Open the one study of a journal, None while it has none yet."""
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    names = optuna.get_all_study_names(storage)
-    if len(names) > 1:
-        raise ValueError(f"{journal} must hold one study, got {names}")
-    return optuna.load_study(study_name=names[0], storage=storage) if names else None
+    if not journal.is_file():
+        raise ValueError(f"{journal} must be a journal, it is no file")
+    with naming(journal):
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        names = optuna.get_all_study_names(storage)
+        if len(names) > 1:
+            raise ValueError(f"{journal} must hold one study, got {names}")
+        return optuna.load_study(study_name=names[0], storage=storage) if names else None

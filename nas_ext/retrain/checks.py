@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -31,7 +32,8 @@ def check_real(
     fits = (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and math.isfinite(value)
+        and abs(value) < math.inf  # an integer beyond all floats too, where isfinite raises
+        and abs(value) <= sys.float_info.max
         and (value > above if above is not None else value >= 0)
         and value < below
         and value <= most

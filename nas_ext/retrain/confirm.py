@@ -14,12 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
 from nas_ext.data import Augmentation, ImageData
-from nas_ext.files import read_json, write_json
+from nas_ext.files import check_format, naming, read_json, write_json
+from nas_ext.manifest import manifest
 from nas_ext.retrain.candidates import slug
 from nas_ext.retrain.confirmation import FILE, FORMAT, Confirmation, ConfirmedRecipe
 from nas_ext.retrain.recipe import Recipe
 from nas_ext.retrain.repeats import Repeat, Repeated, repeat
-from nas_ext.retrain.resume import COUNTED, environment
+from nas_ext.retrain.resume import COUNTED
 from nas_ext.retrain.storage import locked
 
 CONFIRMED = "confirmed"
@@ -170,10 +171,9 @@ class _Record:
         header = {"format": FORMAT, "data": data.digest, "studies": dict(studies)}
         if not path.exists():
             return cls(path, header, {})
-        values = read_json(path)
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise ValueError(f"{path} must be a confirmation, it is not: move it away")
-        known = {**values.get("studies", {})}
+        values = check_format(read_json(path), FORMAT, path)
+        with naming(path):
+            known = {**values.get("studies", {})}
         changed = [name for name in studies if known.get(name, studies[name]) != studies[name]]
         if values.get("data") != data.digest or changed:
             raise ValueError(
@@ -182,8 +182,12 @@ class _Record:
             )
         header["studies"] = {**known, **studies}
         try:
-            runs = {_key(run): dict(run) for run in values["runs"]}
-        except (KeyError, TypeError) as error:
+            runs = {
+                _key(run): {**run, "accuracy": float(run["accuracy"])} for run in values["runs"]
+            }
+            for run in runs.values():
+                Recipe.from_json(run["recipe"])
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{path} must be a whole confirmation, got {error!r}") from error
         return cls(path, header, runs)
 
@@ -229,8 +233,9 @@ class _Record:
 
     def _write(self, result: Mapping[str, Any]) -> None:
         ordered = sorted(self._runs.values(), key=_key)
-        environment_now = {"environment": environment()}
-        write_json(self._path, {**self._header, **result, "runs": ordered, **environment_now})
+        seeds = sorted({run["seed"] for run in ordered})
+        made_by = manifest(seeds=seeds, data=self._header["data"])
+        write_json(self._path, {**self._header, **result, "runs": ordered, "manifest": made_by})
 
 
 def _key(run: Mapping[str, Any]) -> Key:

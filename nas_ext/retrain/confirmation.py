@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nas_ext.compare import Difference, Interval, difference, mean_interval
-from nas_ext.files import read_json
+from nas_ext.field_types import check_fields
+from nas_ext.files import check_format, read_json
 from nas_ext.retrain.recipe import Recipe
 
 FILE = "confirm.json"
@@ -110,16 +111,22 @@ class Confirmation:
         what is none.
         """
         file = Path(path) / FILE if Path(path).is_dir() else Path(path)
-        values = read_json(file)
-        found = values.get("format") if isinstance(values, Mapping) else None
-        if found != FORMAT:
-            raise ValueError(f"format of {file} must be {FORMAT!r}, got {found!r}")
+        values = check_format(read_json(file), FORMAT, file)
         if not values.get("recipes"):
             raise ValueError(f"{file} must be of a finished confirmation, it is interrupted")
         try:
-            return cls(seeds=tuple(values["seeds"]), recipes=_recipes(values["recipes"]))
-        except (KeyError, TypeError, ValueError) as error:
+            made = cls(seeds=tuple(values["seeds"]), recipes=_recipes(values["recipes"]))
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{file} must be a whole confirmation, got {error!r}") from error
+        check_fields(made, of=f" of {file}")
+        for line in made.recipes:
+            check_fields(line, of=f" of {line.network} in {file}")
+            if not made.seeds or len(line.accuracies) != len(made.seeds):
+                raise ValueError(
+                    f"accuracies of {line.network} in {file} must be one for each of the "
+                    f"{len(made.seeds)} seeds, got {len(line.accuracies)}"
+                )
+        return made
 
 
 def _recipes(lines: Sequence[Mapping[str, Any]]) -> tuple[ConfirmedRecipe, ...]:

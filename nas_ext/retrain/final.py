@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from scipy.stats import t as student_t
 from torch import nn
 
 from nas_ext.data import Augmentation, ImageData
-from nas_ext.files import read_json, write_bytes, write_json
+from nas_ext.field_types import check_fields, clause
+from nas_ext.files import check_format, read_json, write_bytes, write_json
+from nas_ext.manifest import manifest
 from nas_ext.retrain.candidates import TimmEntry
 from nas_ext.retrain.card import Card, write_model
 from nas_ext.retrain.confirm import CONFIRMED
@@ -28,6 +30,7 @@ from nas_ext.retrain.storage import locked
 
 CONFIDENCE = 0.95
 FILE = "final.json"
+FORMAT = "nas-ext/final-1"
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,24 @@ class FinalResult:
         """Read the `final.json` of a folder; ValueError for one that is not whole."""
         path = Path(folder) / FILE
         values = read_json(path)
+        check_final(values, path)
         try:
             accuracies = tuple(float(value) for value in values["accuracies"])
-            return _summarise(
+            made = _summarise(
                 list(accuracies), Recipe.from_json(values["recipe"]), values["trial"]
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{path} must be the result of a retraining: {error!r}") from error
+        check_fields(made, of=f" of {path}")
+        return made
+
+
+def check_final(values: Any, path: Path) -> None:
+    """Raise ValueError for a `final.json` of another format; the first ones did not name it."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path} must be the result of a retraining, got {clause(values)}")
+    if "format" in values:
+        check_format(values, FORMAT, path)
 
 
 def final(
@@ -130,7 +144,8 @@ def train_and_test(
     """Do what `final` does with a recipe that no study chose.
 
     `about` goes into `final.json`; `attributes` say what the network is (`architecture`, `macs`,
-    `parameters`), for the model card. Raises as `final` does.
+    `parameters`), for the model card, and where the images are (`data_source`). Raises as `final`
+    does.
     """
     check_unused(out, seeds=seeds, again=again)
     with locked(out):
@@ -166,12 +181,22 @@ def train_and_test(
         )
         write_model(out / "model", card, results[0].weights or {}, timm)
         value = {
+            "format": FORMAT,
             **asdict(summary),
             "recipe": recipe.to_json(),
             "confidence": CONFIDENCE,
             "losses": [result.loss for result in results],
             **(about or {}),
-            "environment": known,
+            "manifest": manifest(
+                seeds=range(seeds),
+                data=data.digest,
+                threads=1 if workers > 1 else None,
+                made_with={
+                    "architecture": (attributes or {}).get("architecture"),
+                    "augmentation": None if augmentation is None else asdict(augmentation),
+                    "data_source": (attributes or {}).get("data_source"),
+                },
+            ),
         }
         write_json(out / FILE, value)
         for task in tasks:

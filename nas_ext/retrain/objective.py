@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial
 from torch import nn
 
 from nas_ext.data import Augmentation, ImageData
+from nas_ext.out_of_memory import ran_out
 from nas_ext.retrain.fit import Device, Epoch, FitResult, TrainingDiverged, fit
 from nas_ext.retrain.measures import TRAINED, Goals
 from nas_ext.retrain.randomness import kept_randomness
@@ -160,14 +161,9 @@ class Objective:
         except TrainingDiverged as error:
             return str(error)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not ran_out(error):
                 raise
             return f"{OUT_OF_MEMORY}: {error}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "DefaultCPUAllocator" in str(error)
 
 
 def _give_up(trial: optuna.Trial, reason: str) -> NoReturn:

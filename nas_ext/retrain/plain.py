@@ -12,11 +12,12 @@ import torch
 
 from nas_ext.compare import Interval, mean_interval
 from nas_ext.data import ImageData
-from nas_ext.files import read_json, write_bytes, write_json
+from nas_ext.field_types import check_fields
+from nas_ext.files import check_format, read_json, write_bytes, write_json
+from nas_ext.manifest import manifest
 from nas_ext.retrain.candidates import Candidate
 from nas_ext.retrain.recipe import Recipe
 from nas_ext.retrain.repeats import Repeat, Repeated, repeat
-from nas_ext.retrain.resume import environment
 from nas_ext.retrain.storage import locked
 
 FILE = "fit.json"
@@ -56,12 +57,14 @@ def fit_seeds(
     seeds: int,
     device: str | torch.device = "cpu",
     workers: int = 1,
+    made_with: Mapping[str, Any] | None = None,
 ) -> Fitted:
     """Train a network on `data.train` with the seeds 0, 1, ..., judged on `data.val`.
 
     `out` receives `fit.json` and a `fit-seed0.safetensors` for each seed. The same call goes on
     where one was interrupted; with more seeds only the new ones are trained. A training that
-    diverges counts as accuracy 0 and has no weights. The test set is not touched.
+    diverges counts as accuracy 0 and has no weights. The test set is not touched. `made_with` goes
+    into the manifest, see `nas_ext.manifest`.
 
     Raises ValueError when `seeds` is not positive, and for a folder of another network, recipe
     or data.
@@ -78,6 +81,8 @@ def fit_seeds(
         "recipe": recipe.to_json(),
         "data": data.digest,
     }
+    threads = 1 if workers > 1 else None
+    made_by = manifest(seeds=range(seeds), data=data.digest, threads=threads, made_with=made_with)
     with locked(folder):
         runs = _done(folder / FILE, header)
         waiting = [
@@ -96,7 +101,7 @@ def fit_seeds(
                 content = safetensors.torch.save(dict(result.weights))
                 write_bytes(folder / f"fit-seed{one.seed}.safetensors", content)
             runs[one.seed] = result
-            _write(folder / FILE, header, runs)
+            _write(folder / FILE, header, runs, made_by)
             one.checkpoint.unlink(missing_ok=True)
     kept = tuple(runs[seed] for seed in range(seeds))
     return Fitted(name=candidate.name, recipe=recipe, runs=kept)
@@ -105,19 +110,27 @@ def fit_seeds(
 def _done(path: Path, header: Mapping[str, Any]) -> dict[int, Repeated]:
     if not path.exists():
         return {}
-    values = read_json(path)
+    values = check_format(read_json(path), FORMAT, path)
     for key, value in header.items():
-        if not isinstance(values, dict) or values.get(key) != value:
+        if values.get(key) != value:
             raise ValueError(
                 f"{path} must go on with the {key} it was made with, got another: use another "
                 "folder"
             )
     try:
-        return {int(run["seed"]): Repeated(**run) for run in values["runs"]}
+        runs = {run["seed"]: Repeated(**run) for run in values["runs"]}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must be a whole record, got {error!r}") from error
+    for run in runs.values():
+        check_fields(run, of=f" of a run in {path}")
+    return runs
 
 
-def _write(path: Path, header: Mapping[str, Any], runs: Mapping[int, Repeated]) -> None:
+def _write(
+    path: Path,
+    header: Mapping[str, Any],
+    runs: Mapping[int, Repeated],
+    made_by: Mapping[str, Any],
+) -> None:
     lines = [runs[seed].to_json() for seed in sorted(runs)]
-    write_json(path, {**header, "runs": lines, "environment": environment()})
+    write_json(path, {**header, "runs": lines, "manifest": made_by})

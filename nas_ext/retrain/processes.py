@@ -15,6 +15,8 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_processes
 
+from nas_ext.workers import WorkerDied, end_with_parent
+
 Report = Callable[[Any], None]
 Result = TypeVar("Result", covariant=True)
 
@@ -35,7 +37,8 @@ def on_devices(work: Work[Result], devices: Sequence[torch.device], report: Repo
     returned; an error there, or in any process, ends them all and is raised. CPU processes share
     this one's number of threads.
 
-    Raises ValueError when `work` cannot be sent to other processes.
+    Raises ValueError when `work` cannot be sent to other processes, WorkerDied when one of them
+    is killed.
     """
     try:
         pickle.dumps(work)
@@ -60,7 +63,10 @@ def on_devices(work: Work[Result], devices: Sequence[torch.device], report: Repo
         except ProcessException as error:
             if (failed := folder / "error").exists():
                 raise pickle.loads(failed.read_bytes()) from error
-            raise
+            raise WorkerDied(
+                f"one of the {len(devices)} processes that train together died: {error}. The same "
+                "call again goes on from the last epoch that was saved"
+            ) from error
         finally:
             for process in filter(None, started.processes):
                 if process.is_alive():
@@ -94,6 +100,7 @@ def _begin(
         reports.put(value)
         answers.get()
 
+    end_with_parent()
     torch.set_num_threads(threads)
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody else is to connect

@@ -16,6 +16,8 @@ from typing import Any
 import optuna
 import yaml  # type: ignore[import-untyped]  # its types are another package
 
+from nas_ext.field_types import clause
+from nas_ext.files import naming, read_json, read_text
 from nas_ext.retrain.recipe import Recipe
 from nas_ext.retrain.space import Suggest
 
@@ -25,6 +27,7 @@ FILES = (".yaml", ".yml", ".json")
 _SETTINGS = tuple(field.name for field in fields(Recipe) if field.name not in FIXED)
 _WHOLE = ("batch_size", "warmup_epochs")
 _KEYS = {"low", "high", "log", "step"}
+LARGEST = 10**6  # bytes of a file
 _LONG = 10**9  # epochs of the recipe that a single setting is tried in
 
 
@@ -65,9 +68,15 @@ def suggest_from(source: Mapping[str, Any] | str | os.PathLike[str]) -> Suggest:
 
     Raises ValueError for an unreadable file, an unknown setting and values out of range.
     """
-    ranges = source if isinstance(source, Mapping) else _read(Path(source))
+    if isinstance(source, Mapping):
+        return _ranges(source)
+    with naming(source):
+        return _ranges(_read(Path(source)))
+
+
+def _ranges(ranges: Any) -> Ranges:
     if not isinstance(ranges, Mapping) or not ranges:
-        raise ValueError(f"ranges must be a mapping of settings, got {ranges!r}")
+        raise ValueError(f"ranges must be a mapping of settings, got {clause(ranges)}")
     for name, values in ranges.items():
         if name not in _SETTINGS:
             raise ValueError(f"ranges must be of settings among {list(_SETTINGS)}, got {name!r}")
@@ -101,7 +110,14 @@ def find_suggest(text: str) -> Suggest:
 
 
 class _Yaml(yaml.SafeLoader):  # type: ignore[misc]  # its types are another package
-    """Read 1e-4 as a number, as YAML 1.2 does."""
+    """Read 1e-4 as a number, as YAML 1.2 does, and no aliases, which swell."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(None, None, "aliases are not read", mark)
+        return super().compose_node(parent, index)
 
 
 _Yaml.add_implicit_resolver(
@@ -112,10 +128,12 @@ _Yaml.add_implicit_resolver(
 def _read(path: Path) -> Any:
     if path.suffix not in FILES:
         raise ValueError(f"ranges must be in a file ending in {', '.join(FILES)}, got {path}")
+    if path.suffix == ".json":
+        return read_json(path)
+    text = read_text(path, largest=LARGEST)
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Yaml)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return yaml.load(text, Loader=_Yaml)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} must be a readable file of ranges: {error}") from error
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_ext.data import Augmentation, ImageData
+from nas_ext.out_of_memory import naming_memory
 from nas_ext.retrain.fit import fit
 from nas_ext.retrain.recipe import Recipe
 from nas_ext.retrain.result import TrainingDiverged
@@ -74,11 +75,21 @@ def repeat(
         for task in tasks:
             yield task[0], _train(*task)
     else:
-        for done, result in finished(_train, tasks, workers=workers):
+        for done, result in finished(_train, tasks, workers=workers, named=_named):
             yield done[0], result
 
 
+def _named(task: Sequence[Any]) -> str:
+    return f"the training {task[0].checkpoint.stem}"
+
+
 def _train(one: Repeat, data: ImageData, device: str | torch.device, weights: bool) -> Repeated:
+    lower = "the recipe's batch_size or the image size"
+    with naming_memory(lambda: _named((one,)), lower=lower):
+        return _trained(one, data, device, weights)
+
+
+def _trained(one: Repeat, data: ImageData, device: str | torch.device, weights: bool) -> Repeated:
     train, judged = (data.train_and_val(), data.test) if one.test else (data.train, data.val)
     try:
         found = fit(

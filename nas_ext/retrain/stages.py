@@ -12,6 +12,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 from nas_ext.data import ImageData
+from nas_ext.field_types import check_fields
 from nas_ext.retrain.candidates import Candidate
 from nas_ext.retrain.confirm import confirm
 from nas_ext.retrain.confirmation import Confirmation
@@ -60,11 +61,16 @@ class Stages:
     device: str | torch.device = "cpu"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("trials", "seeds", "confirm_top", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.confirm_seeds < 0:
             raise ValueError(f"confirm_seeds must not be negative, got {self.confirm_seeds}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"timeout must be positive, got {self.timeout}")
 
 
 @dataclass(frozen=True)

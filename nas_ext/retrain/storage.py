@@ -82,6 +82,8 @@ def open_journal(
     """
     if path.is_dir():
         raise ValueError(f"storage must be a journal file or a URL, got the folder {path}")
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"storage must be a journal file, {path} is a link that leads nowhere")
     if not path.exists() and path.with_name(f"{path.name}.bak").exists():
         raise ValueError(
             f"{path} is gone, its backup {path.name}.bak is there: copy it back, or move it away "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import traceback
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -13,18 +15,22 @@ from typing import Any
 import torch
 
 from nas_ext.retrain.stopping import Stop
+from nas_ext.workers import WorkerDied, end_with_parent
 
 POLL_SECONDS = 0.5
+
+_logger = logging.getLogger(__name__)
 
 
 def run_workers(work: Callable[[], None], count: int, stop: Stop) -> None:
     """Call `work()` in `count` new processes, with one torch thread each, until all have ended.
 
-    A worker that is killed leaves its trial to the others. An error in one ends the others after
-    their epoch, and so do SIGTERM and Ctrl-C.
+    A worker that is killed leaves its trial to the others, with a warning. An error in one ends
+    the others after their epoch, and so do SIGTERM and Ctrl-C. When this process is killed, they
+    end at once.
 
-    Raises ValueError when `work` cannot be pickled, RuntimeError with a worker's error, or when
-    all were killed, and SystemExit after SIGTERM.
+    Raises ValueError when `work` cannot be pickled, RuntimeError with a worker's error,
+    WorkerDied when all were killed, and SystemExit after SIGTERM.
     """
     _check_picklable(work)
     context = get_context("spawn")
@@ -49,9 +55,16 @@ def run_workers(work: Callable[[], None], count: int, stop: Stop) -> None:
         raise SystemExit(0)
     if errors:
         raise RuntimeError(f"a worker ended with an error:\n{errors[0]}")
-    codes = [process.exitcode for process in processes]
-    if all(code != 0 for code in codes):
-        raise RuntimeError(f"all {count} workers were killed, with exit codes {codes}")
+    killed = [process for process in processes if process.exitcode != 0]
+    said = ", ".join(f"{process.pid} (exit code {process.exitcode})" for process in killed)
+    if len(killed) == count:
+        raise WorkerDied(
+            f"all {count} worker processes were killed: {said}. Finished trials and epochs are "
+            "kept: the same call again goes on with the rest, and where nobody killed them memory "
+            "ran out, and fewer workers need less"
+        )
+    if killed:
+        _logger.warning("worker processes were killed, and others repeated their trials: %s", said)
 
 
 def _watch(processes: list[SpawnProcess], reports: list[Connection], stop: Stop) -> list[str]:
@@ -75,6 +88,8 @@ def _received(report: Connection) -> str | None:
 
 
 def _worker(work: Callable[[], None], sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
+    end_with_parent()
     torch.set_num_threads(1)
     try:
         work()

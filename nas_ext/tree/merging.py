@@ -186,17 +186,34 @@ class _Clusters:
         kept = np.flatnonzero(self.living())
         moved = np.full(self.width, -1)
         moved[kept] = np.arange(len(kept))
-        for place, before in enumerate(kept.tolist()):
-            row = self.matrix[before, : self.width]
-            if pairs is not None:
-                left, right, share = pairs
-                row[left] = row[left] * share + row[right] * (1 - share)
-                row[before] = np.inf
-            np.take(row, kept, out=self.matrix[place, : len(kept)], mode="clip")
+        self.matrix[kept, kept] = 0.0  # until all have their place: infinity times 0 is no number
+        mixed = None if pairs is None else self._mixed(kept, moved, *pairs)
+        room = np.empty((2, ROWS, len(kept)), dtype=self.matrix.dtype)
+        for first in range(0, len(kept), ROWS):
+            rows = self.matrix[kept[first : first + ROWS], : self.width]
+            own, other = room[:, : len(rows)]
+            np.take(rows, kept, axis=1, out=own, mode="clip")
+            if mixed is not None:
+                partners, share = mixed
+                np.take(rows, partners, axis=1, out=other, mode="clip")
+                own *= share
+                other *= 1 - share
+                own += other
+            self.matrix[first : first + len(rows), : len(kept)] = own
+        places = np.arange(len(kept))
+        self.matrix[places, places] = np.inf
         for column in (self.numbers, self.sizes, self.heights, self.dead):
             column[: len(kept)] = column[kept]
         self.width = len(kept)
         return kept, moved
+
+    def _mixed(
+        self, kept: Places, moved: Places, left: Places, right: Places, share: Matrix
+    ) -> tuple[Places, Matrix]:
+        """Return what each kept column is mixed with, itself if not merged, and its own share."""
+        partners, shares = kept.copy(), np.ones(len(kept), dtype=self.matrix.dtype)
+        partners[moved[left]], shares[moved[left]] = right, share
+        return partners, shares
 
 
 def _merge_pairs(clusters: _Clusters) -> None:

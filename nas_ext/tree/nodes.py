@@ -167,7 +167,12 @@ class BinaryTree(Tree):
         self.merges = tuple((int(left), int(right), float(h)) for left, right, h in merges)
         self._nodes = [Node(architecture=a) for a in architectures]
         self._leaves = dict(zip(self.architectures, self._nodes, strict=True))
+        joined: set[int] = set()
         for left, right, height in self.merges:
+            free = all(0 <= n < len(self._nodes) and n not in joined for n in (left, right))
+            if left == right or not free:
+                raise ValueError(f"merges must join each node once, got {left} and {right}")
+            joined |= {left, right}
             parent = Node(height=height)
             parent.adopt([self._nodes[left], self._nodes[right]])
             self._nodes.append(parent)

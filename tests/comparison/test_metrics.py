@@ -8,7 +8,7 @@ import pytest
 
 from nas_ext.architecture import Architecture, Choice, SearchSpace
 from nas_ext.benchmarks import Table
-from nas_ext.comparison import METRICS, judge
+from nas_ext.comparison import NUMBERS, judge
 
 Scores: TypeAlias = dict[Architecture, float]
 TAUS = ("tau", "tau_of_true_top", "tau_of_predicted_top")
@@ -56,7 +56,7 @@ def test_a_supernet_that_orders_nothing_has_tau_zero() -> None:
 def test_every_metric_has_a_value_and_no_other_name_appears() -> None:
     scores: Scores = {(i,): i / 200 for i in range(12)}
     found = judge(TABLE, competitor="c", seed=0, scores=scores, ranking=[(1,)], draws={(1,): 1})
-    assert list(found.values) == [metric.name for metric in METRICS]
+    assert list(found.values) == [metric.name for metric in NUMBERS]
 
 
 def test_scores_that_do_not_cover_the_space_are_refused() -> None:

@@ -100,6 +100,7 @@ def test_json_csv_and_report_hold_the_same_competitors(ran: Path, tmp_path: Path
     with open(tmp_path / "runs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
+    assert {row["different_drawn"] for row in rows[:2]} <= {"2", "3"}
     assert rows[-1]["draws_on_true_top"] == ""  # NNI keeps no record of its draws
     write_comparison_report(tmp_path / "report.html", made, table(), judged, reference="uniform")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -120,9 +121,39 @@ def test_a_table_of_another_space_is_refused(tmp_path: Path) -> None:
         compare(other, table(), out=tmp_path)
 
 
+def test_who_mixes_all_options_is_refused_on_a_pooling_space_before_anything_runs(
+    tmp_path: Path,
+) -> None:
+    for name in ("nni-darts", "gaea"):
+        message = f"{name} cannot search pooling-resnet: space must be a plain product of choices"
+        with pytest.raises(ValueError, match=message):
+            compare(comparison(f"uniform {name}"), table(), out=tmp_path)
+    with pytest.raises(ValueError, match="table 'tiny' must have the manifest"):
+        compare(comparison("random-search"), table(), out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_multiple_of_the_budget_and_equal_steps_are_spent_as_asked(tmp_path: Path) -> None:
+    names = "uniform:times=2 strict-fairness:equal=steps"
+    compare(comparison(names, seeds=(0, 1)), table(), out=tmp_path)
+    budgets = {
+        p.parent.name: SearchResult.load(p).budget for p in tmp_path.glob("searches/*/seed0")
+    }
+    assert budgets["uniform-times-2"].steps == 12
+    assert budgets["strict-fairness-equal-steps"].steps == 6
+
+
 def test_bad_competitors_are_named() -> None:
-    with pytest.raises(ValueError, match="gaea mixes all options"):
-        competitors(["gaea"])
+    with pytest.raises(ValueError, match="equal must be 'passes' or 'steps', got 'time'"):
+        competitors(["uniform:equal=time"])
+    with pytest.raises(ValueError, match="times must be a whole number from 1, got 0"):
+        competitors(["uniform:times=0"])
+    with pytest.raises(ValueError, match="setting of nni-darts must be one of"):
+        competitors(["nni-darts:epochs=3"])
+    with pytest.raises(ValueError, match="trainings must be a whole number"):
+        competitors(["random-search:trainings=1.5"])
+    with pytest.raises(ValueError, match="equal must be 'passes' for random-search"):
+        competitors(["random-search:equal=steps"])
     with pytest.raises(ValueError, match="strategy must be one of"):
         competitors(["nobody"])
     with pytest.raises(ValueError, match="mcts:x must be NAME=VALUE, got 'x'"):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from nas_ext.comparison import METRICS, Judged, contrasts, summaries
+from nas_ext.comparison import NUMBERS, Judged, contrasts, summaries
 from nas_ext.comparison.statistics import average_ranks
 
-NAMES = [metric.name for metric in METRICS]
+NAMES = [metric.name for metric in NUMBERS]
 
 
 def judged(values: dict[str, list[float]]) -> list[Judged]:

@@ -79,6 +79,15 @@ def test_equal_rows_are_no_distance_apart(dtype: type) -> None:
     assert not square.any()
 
 
+@pytest.mark.parametrize("name", list(BILINEAR))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_is_no_distance_from_itself(name: str, dtype: type) -> None:
+    logits = np.random.default_rng(2).normal(size=(BLOCKS, 2, 3))
+    square: NDArray[Any] = np.empty((BLOCKS, BLOCKS), dtype=dtype)
+    BILINEAR[name](logits).fill(square)
+    assert not square.diagonal().any()
+
+
 def test_some_rows_keep_their_distances() -> None:
     rows = BILINEAR["kl"](np.random.default_rng(1).normal(size=(9, 4, 3)))
     some = np.asarray([7, 2, 3])

@@ -36,7 +36,7 @@ def result() -> SearchResult:
         budget=Budget(3, 3, 2, 1, 0, 1.5, None),
         tree=None,
         data={"name": "digits"},
-        versions={"python": "3"},
+        manifest={"versions": {"python": "3"}},
     )
 
 
@@ -47,10 +47,20 @@ def test_a_result_survives_the_disk(tmp_path: Path) -> None:
     assert result().best.name == "a-a-b"
 
 
-def test_another_format_is_refused(tmp_path: Path) -> None:
-    values = {**result().to_json(), "format": "nas-ext/search-2"}
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("nas-ext/tree-1", r"format of .*search.json must be 'nas-ext/search-1'"),
+        ("nas-ext/search-x", r"format of .*search.json must be 'nas-ext/search-1'"),
+        ("nas-ext/search-2", r"search.json was written by a newer nas-ext, .*'nas-ext/search-2'"),
+    ],
+)
+def test_another_format_is_refused_and_a_newer_one_is_said_to_be_newer(
+    form: str, message: str, tmp_path: Path
+) -> None:
+    values = {**result().to_json(), "format": form}
     (tmp_path / "search.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"format of .*search.json must be 'nas-ext/search-1'"):
+    with pytest.raises(ValueError, match=message):
         SearchResult.load(tmp_path)
 
 

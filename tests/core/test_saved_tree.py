@@ -99,7 +99,10 @@ STATE = learned().state_dict()
     ("document", "message"),
     [
         ({}, "format of tree must be 'nas-ext/tree-1' or 'nas-ext/search-1', got None"),
-        ({"format": "nas-ext/tree-2"}, "format of tree must be .*got 'nas-ext/tree-2'"),
+        (
+            {"format": "nas-ext/tree-2"},
+            "written by a newer nas-ext, in the format 'nas-ext/tree-2'",
+        ),
         (
             {"format": SEARCH_FORMAT, "strategy": "Uniform", "tree": None},
             "tree must come from a search with a tree, Uniform has none",

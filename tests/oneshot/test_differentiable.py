@@ -356,7 +356,7 @@ def test_what_cannot_be_trained_so_is_refused(search: Make, val: Make) -> None:
         search(ResolutionDARTS(), module=by_hand)
     with pytest.raises(ValueError, match="training_step must return a loss for a validation"):
         search(ResolutionDARTS(), module=Silent())
-    with pytest.raises(ValueError, match="architecture gradients must be finite"):
+    with pytest.raises(FloatingPointError, match=r"the loss became nan at step 1 of .*'mixture'"):
         search(ResolutionDARTS(), module=Lost())
     scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
     with pytest.raises(ValueError, match="trainer precision must need no loss scale, got '16-mi"):

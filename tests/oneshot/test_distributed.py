@@ -104,7 +104,9 @@ evaluator = Lightning(
     val_dataloaders=loader(data.val, data, batch_size=64, train=False, drop_last=True),
     fit_kwargs={"ckpt_path": resumed} if resumed else {},
 )
-strategy = LearnedTree(seed=3, candidates=None, reward=reward, out=out)
+strategy = LearnedTree(
+    seed=3, candidates=None, reward=reward, out=out, reinitialise=True
+)
 experiment = SearchExperiment(Tiny(), evaluator, strategy, out=out)
 experiment.run()
 told = list(rewards)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from nas_ext.architecture import Architecture
 from nas_ext.nni import ModelSpace
-from nas_ext.oneshot import Supernet, SupernetTraining, prefix
+from nas_ext.oneshot import SearchDiverged, Supernet, SupernetTraining, prefix
 from nas_ext.oneshot.prefix import chain_of
 from nas_ext.spaces import NASBenchMacro, PoolingResNet, ResolutionResNet
 from nas_ext.strategies import BalancedMixture, Uniform
@@ -350,9 +350,10 @@ def test_supernets_of_a_mixture_share_each_within_itself(search: Make) -> None:
     assert supernet.layers["outputs"] == 2 * 12
 
 
-def test_outputs_that_are_no_numbers_do_not_stop_the_walk(search: Make) -> None:
+def test_outputs_that_are_no_numbers_are_named_on_a_shared_walk_too(search: Make) -> None:
     space = images_space()
     space.head[2].bias.data.fill_(float("nan"))
     supernet = supernet_of(search, space)
     for _ in range(3):
-        assert np.isnan(supernet.outputs(supernet.space.enumerate())).all()
+        with pytest.raises(SearchDiverged, match="outputs on validation data"):
+            supernet.outputs(supernet.space.enumerate())

@@ -52,7 +52,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def test_the_weights_after_the_tree_are_those_of_a_fresh_space(search: Make, tiny: Make) -> None:
     module = Noted()
-    done = search(LearnedTree(seed=5), module=module, max_epochs=6)
+    done = search(LearnedTree(seed=5, reinitialise=True), module=module, max_epochs=6)
     assert [steps for _, steps in done.result.phases] == [FIRST, TREE, WALKS]
     # The seed of the fresh weights is drawn after the 12 architectures of the first phase.
     rng = np.random.default_rng(5)
@@ -70,13 +70,13 @@ def test_the_first_weights_are_those_of_the_users_space(search: Make, tiny: Make
     space = tiny()
     given = {name: value.clone() for name, value in space.state_dict().items()}
     module = Noted()
-    search(LearnedTree(), module=module, space=space)
+    search(LearnedTree(reinitialise=True), module=module, space=space)
     assert equal(module.weights[0], given)
 
 
 def test_momenta_are_forgotten_and_weights_restart_once(search: Make) -> None:
     module = Noted()
-    search(LearnedTree(), module=module, max_epochs=6)
+    search(LearnedTree(reinitialise=True), module=module, max_epochs=6)
     assert module.states[0] == 0
     assert module.states[FIRST] == 0
     assert all(count > 0 for step, count in enumerate(module.states) if step not in (0, FIRST))
@@ -84,11 +84,11 @@ def test_momenta_are_forgotten_and_weights_restart_once(search: Make) -> None:
 
 def test_the_cosine_runs_once_for_each_start(search: Make) -> None:
     module = Noted()
-    search(LearnedTree(), module=module, max_epochs=6)
+    search(LearnedTree(reinitialise=True), module=module, max_epochs=6)
     assert module.rates == pytest.approx(cosine(FIRST) + cosine(TREE + WALKS))
 
 
-@pytest.mark.parametrize("strategy", [Uniform(), MCTS(), LearnedTree(reinitialise=False)])
+@pytest.mark.parametrize("strategy", [Uniform(), MCTS(), LearnedTree()])
 def test_without_a_new_start_there_is_one_cosine_over_all_phases(
     strategy: Any, search: Make
 ) -> None:
@@ -100,7 +100,7 @@ def test_without_a_new_start_there_is_one_cosine_over_all_phases(
 
 def test_the_cosine_counts_optimizer_steps_where_batches_accumulate(search: Make) -> None:
     module = Noted()
-    search(LearnedTree(), module=module, max_epochs=6, accumulate_grad_batches=5)
+    search(LearnedTree(reinitialise=True), module=module, max_epochs=6, accumulate_grad_batches=5)
     # one step an epoch, each after 5 batches: 6 steps, split 2 / 2 / 2
     expected = [rate for rate in cosine(2) + cosine(4) for _ in range(5)]
     assert module.rates == pytest.approx(expected)
@@ -108,8 +108,8 @@ def test_the_cosine_counts_optimizer_steps_where_batches_accumulate(search: Make
 
 def test_weights_go_on_where_they_are_kept(search: Make) -> None:
     fresh, kept = Noted(), Noted()
-    search(LearnedTree(), module=fresh, max_epochs=6)
-    search(LearnedTree(reinitialise=False), module=kept, max_epochs=6)
+    search(LearnedTree(reinitialise=True), module=fresh, max_epochs=6)
+    search(LearnedTree(), module=kept, max_epochs=6)
     assert kept.states[FIRST] > 0
     # a step of rate 0.2 moves no weight by 1; a new start moves many by more than a step does
     name = "stem.weight"
@@ -127,7 +127,7 @@ def test_a_users_own_schedule_starts_again(search: Make) -> None:
             return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     module = Steps()
-    search(LearnedTree(), module=module, max_epochs=6)
+    search(LearnedTree(reinitialise=True), module=module, max_epochs=6)
     # by hand: halved every step, from 1, twice
     halves = [0.5**step for step in range(FIRST)] + [0.5**step for step in range(TREE + WALKS)]
     assert module.rates == pytest.approx(halves)
@@ -165,8 +165,8 @@ def test_layers_from_outside_are_refused_before_any_training_step(search: Make) 
             raise AssertionError("a training step ran before the error")
 
     with pytest.raises(ValueError, match="Given was given some as arguments"):
-        search(LearnedTree(), space=Given(nn.Linear(6, 4)), module=Never())
-    kept = search(LearnedTree(reinitialise=False), space=Given(nn.Linear(6, 4)))
+        search(LearnedTree(reinitialise=True), space=Given(nn.Linear(6, 4)), module=Never())
+    kept = search(LearnedTree(), space=Given(nn.Linear(6, 4)))
     assert kept.result.budget.steps == 10
 
 

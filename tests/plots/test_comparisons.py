@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from nas_ext.compare import mean_interval
 from nas_ext.plots import to_png
-from nas_ext.plots.comparisons import critical_difference, intervals
+from nas_ext.plots.comparisons import critical_difference, intervals, scatters
 
 
 def texts(figure: Figure) -> list[str]:
@@ -44,6 +44,22 @@ def test_bars_join_what_the_critical_difference_does_not_tell_apart() -> None:
     ]
     spans = [(s[0][0] + 0.05, s[1][0] - 0.05) for s in bars]
     assert spans == [pytest.approx((1.0, 1.8)), pytest.approx((3.2, 4.0))]
+
+
+def test_a_panel_for_each_name_shows_means_over_seeds_against_the_truth() -> None:
+    truth = [80.0, 81.0, 82.0]
+    values = {"uniform": [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], "mcts": [[5.0, 6.0, 7.0]]}
+    figure = scatters(truth, values, title="t", truth_label="truth", label="score")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["uniform", "mcts"]
+    dots = figure.axes[0].get_lines()[0]
+    assert np.asarray(dots.get_xdata()).tolist() == truth
+    assert np.asarray(dots.get_ydata()).tolist() == [2, 2, 2]
+    assert to_png(figure).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="values of 'x' must be rows of 3"):
+        scatters(truth, {"x": [[1.0, 2.0]]}, title="t", truth_label="t", label="s")
+    with pytest.raises(ValueError, match="values must not be empty"):
+        scatters(truth, {}, title="t", truth_label="t", label="s")
 
 
 def test_nothing_to_draw_is_refused() -> None:

@@ -122,7 +122,7 @@ def search_small(*, tree: bool) -> SearchResult:
         budget=Budget(60, 60, 40, 18, 0, 1234.5, macs=9_876_543_210),
         tree=sampler.tree.state_dict() if isinstance(sampler, TreeSampler) else None,
         data={"name": "digits", "size": [8, 8]},
-        versions={"python": "3.11.7", "nni": "3.0"},
+        manifest={"versions": {"python": "3.11.7", "nni": "3.0"}},
     )
 
 

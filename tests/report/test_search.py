@@ -38,7 +38,7 @@ def test_parts_without_numbers_are_left_out(without_tree: SearchResult, texts: T
     found = headings(search_sections(without_tree))
     assert "Draws over time" in found
     assert not {"Rewards", "The tree"} & set(found)
-    bare = replace(without_tree, draws=(), ranking=without_tree.ranking[:1], versions={})
+    bare = replace(without_tree, draws=(), ranking=without_tree.ranking[:1], manifest={})
     sections = search_sections(bare)
     left = ["What was found", "Ranking in numbers", "Phases", "Budget spent", "Settings"]
     assert headings(sections) == left

@@ -5,6 +5,7 @@ Prints what came out as one JSON line, from each process of torchrun's.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import sys
@@ -128,4 +129,8 @@ def by_own_processes(folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     work = by_own_processes if sys.argv[1] == "own" else by_torchrun
-    print(json.dumps(work(Path(sys.argv[2]))), flush=True)
+    folder = Path(sys.argv[2])
+    found = work(folder)
+    with open(folder / "speaking", "w") as turn:  # both processes write to one pipe: in turn
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        print(json.dumps(found), flush=True)

@@ -85,7 +85,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, name: str, text: str) -> No
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=name):
         suggest_from(tmp_path / name)
-    with pytest.raises(ValueError, match=r"none\.yaml must be a readable file"):
+    with pytest.raises(ValueError, match=r"none\.yaml does not exist"):
         suggest_from(tmp_path / "none.yaml")
 
 

@@ -97,7 +97,7 @@ def test_the_inverse_temperature_rises_early_and_the_temperature_falls_late() ->
             "ipf_refresh must be 'step' or a positive integer, got 'epoch'",
         ),
         ({"ipf_refresh": 0}, "ipf_refresh must be 'step' or a positive integer, got 0"),
-        ({"ipf_refresh": True}, "ipf_refresh must be 'step' or a positive integer, got True"),
+        ({"ipf_refresh": True}, "ipf_refresh must be a text or a whole number, got True"),
         ({"tolerance": 0.0}, "tolerance must be positive, got 0.0"),
         ({"tolerance": math.inf}, "tolerance must be positive, got inf"),
         ({"max_architectures": 0}, "max_architectures must be at least 1, got 0"),

@@ -74,7 +74,7 @@ def test_the_law_is_computed_when_the_warm_up_is_entered_and_before_a_new_start(
     given = setting()
     supernet = given.estimator
     assert isinstance(supernet, FakeSupernet)
-    search = Search(LearnedTree(**DENSE).phases(20), given)
+    search = Search(LearnedTree(reinitialise=True, **DENSE).phases(20), given)
     for step in range(20):
         (architecture,) = search.ask()
         if search.sampler.needs_reward:

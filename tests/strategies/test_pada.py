@@ -55,8 +55,8 @@ class TestSamplerOfTheStrategy(SamplerContract):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"path_sampling": 1}, "path_sampling must be True or False, got 1"),
-        ({"data_sampling": None}, "data_sampling must be True or False, got None"),
+        ({"path_sampling": 1}, "path_sampling must be true or false, got 1"),
+        ({"data_sampling": None}, "data_sampling must be true or false, got None"),
         ({"candidates": 0}, "candidates must be at least 1, got 0"),
         ({"seed": -1}, "seed must not be negative, got -1"),
     ],

@@ -70,8 +70,8 @@ def test_each_phase_needs_a_step(strategy: SampledStrategy, least: int) -> None:
     [
         (Uniform(), [False]),
         (MCTS(), [False, False]),
-        (LearnedTree(), [False, True, False]),
-        (LearnedTree(reinitialise=False), [False, False, False]),
+        (LearnedTree(), [False, False, False]),
+        (LearnedTree(reinitialise=True), [False, True, False]),
     ],
 )
 def test_only_a_new_tree_may_start_the_weights_again(
@@ -120,7 +120,8 @@ def test_the_learned_tree_is_built_once_from_the_outputs_and_then_the_weights_st
 ):
     logits = np.random.default_rng(0).normal(size=(SPACE.size, 4, 3))
     supernet = FakeSupernet(SPACE, logits=logits)
-    search = Search(LearnedTree().phases(20), Setting(SPACE, supernet, np.random.default_rng(0)))
+    strategy = LearnedTree(reinitialise=True)
+    search = Search(strategy.phases(20), Setting(SPACE, supernet, np.random.default_rng(0)))
     for step in range(20):
         (architecture,) = search.ask()
         if search.sampler.needs_reward:
