@@ -66,10 +66,15 @@ class PADA(SampledStrategy):
     def train_dataloader(
         self, train_dataloader_fn: Callable[[], Any], val_dataloader_fn: Callable[[], Any]
     ) -> Any:
-        """Train on a loader like the user's, which draws by the scores; see `data_sampling`."""
+        """Train on a loader like the user's, which draws by the scores; see `data_sampling`.
+
+        A supernet that is only ranked has no training loader, None.
+        """
         if not self.data_sampling:
             return super().train_dataloader(train_dataloader_fn, val_dataloader_fn)
-        return super().train_dataloader(
-            lambda: self._observer.watch_data(train_dataloader_fn(), seed=self.seed),
-            val_dataloader_fn,
-        )
+
+        def drawing() -> Any:
+            loader = train_dataloader_fn()
+            return None if loader is None else self._observer.watch_data(loader, seed=self.seed)
+
+        return super().train_dataloader(drawing, val_dataloader_fn)

@@ -145,13 +145,5 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         seeds=24,
         chosen_on="the strategy, on mini-pooling, seeds 100 to 111: experiment `strategies`",
     ),
-    Experiment(
-        name="longer",
-        question="Do three times the passes set the strategies apart?",
-        table="mini-pooling",
-        competitors=("uniform", _LEARNED),
-        budget=2400,
-        chosen_on=CHOSEN,
-    ),
 )
 """The study, in the order it is run and written up."""

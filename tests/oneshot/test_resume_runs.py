@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,14 @@ STEPS = 9
 TRAINING = Training(
     steps=STEPS, batch_size=300, validation_batch_size=64, device="cpu", progress=False
 )
+
+
+@pytest.fixture(autouse=True)
+def usual_signals() -> Iterator[None]:
+    """Answer signals as a shell's foreground does: what runs in its background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def signals_at(*numbers: int, step: int) -> Callable[..., float]:

@@ -517,3 +517,7 @@ def test_a_choice_without_layers_is_refused() -> None:
         option_parameters(nn.Linear(8, 8), widths)
     with pytest.raises(ValueError, match="model_space must have 3 blocks, one behind each"):
         option_parameters(nn.Identity(), pooling().search_space)
+
+
+def test_a_supernet_that_is_only_ranked_needs_no_training_loader() -> None:
+    assert PADA().train_dataloader(lambda: None, list) is None
