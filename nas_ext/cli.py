@@ -130,7 +130,8 @@ def bench(
     table: Annotated[
         str,
         typer.Argument(
-            help="pooling, mini-pooling or mini-macro; nasbench-macro or nasbench201-cifar10 with "
+            help="pooling, mini-pooling, narrow-pooling or mini-macro; "
+            "nasbench-macro or nasbench201-cifar10 with "
             "its file."
         ),
     ],

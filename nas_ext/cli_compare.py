@@ -45,7 +45,10 @@ def compare(
     reference: Annotated[str, typer.Option(help="Differences are to this one.")] = "uniform",
     table: Annotated[
         str,
-        typer.Option(help="Ground truth: mini-pooling, mini-macro, or a `ground-truth` CSV."),
+        typer.Option(
+            help="Ground truth: mini-pooling, narrow-pooling, mini-macro, or a CSV of "
+            "`ground-truth`."
+        ),
     ] = "mini-pooling",
     space: Annotated[
         str | None, typer.Option(help="The table's own unless given; see `nas-ext spaces`.")

@@ -11,6 +11,7 @@ from nas_ext.benchmarks.measured import (
     measured_table,
     mini_macro_table,
     mini_pooling_table,
+    narrow_pooling_table,
 )
 from nas_ext.benchmarks.nasbench201 import nasbench201_table
 from nas_ext.benchmarks.nasbench_macro import NASBenchMacroSpace, nasbench_macro_table
@@ -32,6 +33,7 @@ __all__ = [
     "measured_table",
     "mini_macro_table",
     "mini_pooling_table",
+    "narrow_pooling_table",
     "nasbench201_table",
     "nasbench_macro_table",
     "pooling_table",
@@ -44,6 +46,7 @@ SHIPPED: Mapping[str, Callable[[], Table]] = MappingProxyType(
         "pooling": pooling_table,
         "mini-pooling": mini_pooling_table,
         "mini-macro": mini_macro_table,
+        "narrow-pooling": narrow_pooling_table,
     }
 )
 """The tables that come with the package, by the name that `nas-ext bench` takes."""

@@ -22,6 +22,7 @@ __all__ = [
     "measured_table",
     "mini_macro_table",
     "mini_pooling_table",
+    "narrow_pooling_table",
 ]
 
 HEAD = ["name", "architecture", "macs", "parameters"]
@@ -125,6 +126,15 @@ def mini_macro_table() -> MeasuredTable:
     """
     plan = nasbench_macro_plan(stem=8, widths=(8, 16), layers=(2, 2), head=32)
     return _shipped("mini-macro", NASBenchMacroSpace(plan))
+
+
+def narrow_pooling_table() -> MeasuredTable:
+    """Return the 36 placements of a ResNet20 of a quarter's width, trained alone with 4 seeds.
+
+    Images, trainings and accuracies as in `mini_pooling_table`.
+    """
+    space = PoolingSpace(layers=10, poolings=2, name="pooling-resnet20")
+    return _shipped("narrow-pooling", space)
 
 
 def _shipped(name: str, space: SearchSpace) -> MeasuredTable:

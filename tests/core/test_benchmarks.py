@@ -277,6 +277,6 @@ def test_tables_are_checked() -> None:
     with pytest.raises(ValueError, match="params of table 't' must cover its space or be empty"):
         Table("t", space, dict.fromkeys(space, 0.5), {}, "nobody", params={(0, 0, 0): 7})
     assert set(TABLES) == {
-        *("pooling", "mini-pooling", "mini-macro", "nasbench-macro"),
+        *("pooling", "mini-pooling", "mini-macro", "narrow-pooling", "nasbench-macro"),
         *("nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-imagenet16"),
     }
