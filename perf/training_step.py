@@ -5,10 +5,8 @@ NAS-Bench-Macro, images of 16 x 16, SGD with the same settings, the same paths o
 runs as its users have it: its classification module, its trainer's defaults with progress bar and
 logger, and torch's loader of single images; ours as in a search of this package: whole batches,
 channels last, no logger. Times are those between two ends of a batch. The sides take their steps
-in turn, each in a process of its own. Against NNI each step counts with the least of all rounds,
-since what the rest of a busy machine adds is never negative; the overhead, a small difference, is
-the median over steps and rounds of the ratio at the same step. Run it as
-`python -m perf.training_step`, on one thread.
+in turn, each in a process of its own; a ratio is the median over steps and rounds of that at the
+same step. Run it as `python -m perf.training_step`, on one thread.
 """
 
 from __future__ import annotations
@@ -203,12 +201,7 @@ def against_nni(rows: Rows, batch: int, steps: int, *, rounds: int) -> None:
     ]
     ours, plain, laid = steps_of(sides, steps, rounds)
     for name, side, goal in (("defaults", plain, 1.8), ("channels last", laid, 1.05)):
-        rows.add(f"step of NNI, {name} / ours, {batch} images", least(side) / least(ours), goal)
-
-
-def least(rounds: Sequence[Sequence[float]]) -> float:
-    """Return the sum over the steps of the least time that a round took for it."""
-    return float(sum(map(min, zip(*rounds, strict=True))))
+        rows.add(f"step of NNI, {name} / ours, {batch} images", middle_ratio(side, ours), goal)
 
 
 def steps_of(

@@ -128,7 +128,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     Experiment(
         name="longer",
-        question="Do tree searches, or prototypes, gain more where training lasts three times as long?",
+        question="Do trees or prototypes gain more where training lasts three times as long?",
         table="mini-pooling",
         competitors=(
             "uniform",

@@ -20,6 +20,7 @@ from nas_ext.oneshot.module import SearchModule
 from nas_ext.oneshot.spaces import search_space
 from nas_ext.oneshot.strategy_base import OneShotBase
 from nas_ext.oneshot.supernet import Supernet
+from nas_ext.oneshot.trimming import trim_kernels
 from nas_ext.results import Budget, SearchResult
 from nas_ext.samplers import TreeSampler
 from nas_ext.search import Draw, Phase, Search, Setting
@@ -90,6 +91,7 @@ class SampledStrategy(OneShotBase):
                 f"more than {ENUMERABLE:,} are not ranked, got None"
             )
         self._model = super().mutate_model(model)
+        trim_kernels(self._model)
         return self._model
 
     def _renewed(self, seed: int) -> dict[str, Any]:
