@@ -92,7 +92,7 @@ def macro(rows: Rows) -> None:
     share = len(every) / SAMPLE
     slow, fast = interleaved(*works[:2], rounds=ROUNDS)
     rows.add("6,561 forwards / shared prefixes, stacked", share * median_ratio(slow, fast), 12)
-    slow, deep = interleaved(works[0], works[2], rounds=3)
+    slow, deep = interleaved(works[0], works[2], rounds=ROUNDS)
     rows.add("6,561 forwards / depth-first, same layout", share * median_ratio(slow, deep), 5)
 
 

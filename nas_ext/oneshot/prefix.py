@@ -155,8 +155,9 @@ class PrefixWalk:
         shared = _common(trail.architecture, architecture)
         trail.keep(sum(1 for _ in takewhile(lambda part: part[1] <= shared, self._chain)))
         trail.architecture = architecture
+        wide = len(trail.met) > 1 and trail.inputs.ndim > 0 and 2 * len(trail.inputs) <= WIDTH
         for position, (layer, _) in enumerate(self._chain):
-            if self._group(trail, position, architecture):
+            if wide and self._group(trail, position, architecture):
                 return trail.ready[architecture]
             if position == len(trail.levels):
                 trail.append(layer(trail.value(position)))
@@ -168,7 +169,7 @@ class PrefixWalk:
     def _group(self, trail: _Trail, position: int, architecture: Architecture) -> bool:
         """Run this and all later architectures below a prefix at once, if that is worth it."""
         value = trail.value(position)
-        if len(trail.met) < 2 or not isinstance(value, Tensor) or not value.ndim:
+        if not isinstance(value, Tensor) or not value.ndim:
             return False
         most = min(WIDTH // len(trail.inputs), STACKED_BYTES // max(1, value.nbytes))
         if most < 2 or not any(self._labels[position:]):  # nothing ahead that siblings share

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
 
 __all__ = ["trim_kernels"]
 
@@ -13,11 +13,12 @@ def trim_kernels(model: nn.Module) -> int:
     """Let depthwise convolutions leave out what only meets padding, in place; return how many.
 
     On a map of H x W pixels, max(H, W) - 1 is as far as a pixel can see another one. A kernel of
-    stride 1 that keeps the size and reaches further multiplies the rest by zeros; a quarter of a
-    5 x 5 kernel's weights are of use on 2 x 2 pixels, and torch pays for all of them, above all in
-    the backward pass. The weights stay as they are, and the border's gradients are zeros as
-    before. On a processor, outputs and gradients are equal to the bit; that does not hold below
-    3 x 3, nor with a bias, which are left alone, and other devices go the usual way.
+    stride 1 that keeps the size and reaches further multiplies the rest by zeros: on 2 x 2 pixels
+    nine weights of a 5 x 5 kernel are of use, and torch pays for all 25 in the backward pass. The
+    weights stay as they are, and the border's gradients are zeros as before. On a processor,
+    outputs and gradients are equal to the bit. That does not hold below 3 x 3, nor with a bias:
+    both are left alone; passes without gradients, which gain nothing, and other devices go the
+    usual way.
     """
     found = [module for module in model.modules() if _reaches_beyond_3(module)]
     for module in found:
@@ -47,7 +48,7 @@ def _reaches_beyond_3(module: nn.Module) -> bool:
 def _trimmed(module: nn.Conv2d, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     reach = weight.shape[2] // 2
     seen = max(1, *(side - 1 for side in inputs.shape[2:]))
-    if seen >= reach or inputs.device.type != "cpu":
+    if seen >= reach or inputs.device.type != "cpu" or not is_grad_enabled():
         return nn.Conv2d._conv_forward(module, inputs, weight, bias)
     inner = weight[:, :, reach - seen : reach + seen + 1, reach - seen : reach + seen + 1]
     return nn.functional.conv2d(inputs, inner, bias, padding=seen, groups=module.groups)

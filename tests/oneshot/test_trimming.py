@@ -61,6 +61,9 @@ def test_a_5_by_5_kernel_costs_nine_products_a_pixel_on_2_by_2_pixels() -> None:
         counts[side] = counter.get_total_flops()
     # two for each product: channels, pixels, 3 x 3 or 5 x 5
     assert counts == {2: 2 * 4 * 4 * 9, 3: 2 * 4 * 9 * 25}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        convolution(torch.zeros(1, 4, 2, 2))
+    assert counter.get_total_flops() == 2 * 4 * 4 * 25
 
 
 @pytest.mark.parametrize(
