@@ -30,7 +30,7 @@ test: install  ## the core's tests without torch and NNI, then every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 drills: install  ## kill, starve and break real runs, one line each (up to 20 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/drills -m "drill or not drill" -v
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/drills -m "drill or not drill" -v -n 2 --dist loadfile
 
 lint: install  ## style, import rules and types
 	$(BIN)/ruff check .

@@ -16,8 +16,10 @@ from nas_ext.setting_pairs import settings_from
 if TYPE_CHECKING:
     from nas_ext.retrain import Recipe
     from nas_ext.retrain.candidates import Candidate
+    from nas_ext.retrain.plain import Fitted
 
 screen = Console()
+errors = Console(stderr=True)
 
 
 def register(app: typer.Typer, reported: Callable[[Any], Any]) -> None:
@@ -56,7 +58,8 @@ def fit(
 ) -> None:
     """Train one network from scratch with a given recipe, without a study.
 
-    It is judged on the validation images with every seed, unless --test. Example: nas-ext fit
+    It is judged on the validation images with every seed, unless --test. A training that diverges
+    counts as 0 and is named; where all do, that is an error. Example: nas-ext fit
     runs/x --name [7,1,2] --recipe recipe.json --set lr=0.05 --seeds 3
     """
     from nas_ext.retrain import train_and_test
@@ -97,7 +100,7 @@ def fit(
             workers=workers,
         ).accuracies
     else:
-        accuracies = fit_seeds(
+        fitted = fit_seeds(
             found,
             chosen,
             images,
@@ -106,7 +109,9 @@ def fit(
             device=place(device),
             workers=workers,
             made_with=made_with,
-        ).accuracies
+        )
+        _say_diverged(fitted)
+        accuracies = fitted.accuracies
     judged = "test" if test else "validation"
     _say_accuracies(found, accuracies, judged, folder, chosen, as_json)
 
@@ -123,6 +128,16 @@ def _recipe(text: str, settings: dict[str, Any], epochs: int | None) -> Recipe:
         found = Recipe.published(text, epochs=30 if epochs is None else epochs)
     changed = {**settings, **({} if epochs is None else {"epochs": epochs})}
     return Recipe.from_json({**found.to_json(), **changed})
+
+
+def _say_diverged(fitted: Fitted) -> None:
+    """Say which trainings diverged, and count as 0; FloatingPointError where all did."""
+    said = [f"seed {run.seed}: {run.error}" for run in fitted.runs if run.error is not None]
+    if len(said) == len(fitted.runs):
+        raise FloatingPointError(f"all {len(said)} trainings diverged, {said[0]}")
+    for text in said:
+        line = f"counted as accuracy 0, {text}"
+        errors.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say_accuracies(

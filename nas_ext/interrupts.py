@@ -8,10 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "Interrupts", "Stopped", "interruptible"]
+__all__ = ["Interrupted", "Interrupts", "Stopped", "interruptible", "stopped_by_sigterm"]
 
 NOTICE = "Stopping after this step; once more stops at once."
 
@@ -36,12 +37,14 @@ class Interrupts:
     """Take signals: at once, or, while `defer` holds, when whoever works asks for `requested`.
 
     The first one in deferred work is noted, the second one stops at once, the third kills.
-    Processes that were forked here leave Ctrl-C to this one.
+    Processes that were forked here leave Ctrl-C to this one. With `once`, the first one is all:
+    for a process that gets it twice, with its whole group and from its parent.
     """
 
-    def __init__(self, signals: tuple[int, ...]) -> None:
+    def __init__(self, signals: tuple[int, ...], *, once: bool = False) -> None:
         self.requested: int | None = None
         self._signals = signals
+        self._once = once
         self._deferred = False
         self._process = os.getpid()
 
@@ -70,12 +73,19 @@ class Interrupts:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
+        if self._once and self.requested is not None:
+            return
         if self._deferred and self.requested is None:
             self.requested = number
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{NOTICE}\n".encode())
+            if not self._once:
+                out = sys.__stderr__.fileno() if sys.__stderr__ else 2
+                os.write(out, f"\n{NOTICE}\n".encode())
             return
-        for each in self._signals:
-            signal.signal(each, signal.SIG_DFL)
+        if self._once:
+            self.requested = number
+        else:
+            for each in self._signals:
+                signal.signal(each, signal.SIG_DFL)
         raise Interrupted(number)
 
 
@@ -84,16 +94,43 @@ def interruptible() -> Iterator[Interrupts]:
     """Turn Ctrl-C and SIGTERM into `Interrupted` as long as the block lasts.
 
     Only in the main thread, and only signals that still do what they do by default: whoever
-    ignores or handles one keeps it.
+    ignores or handles one keeps it. In a process of `multiprocessing` the first signal counts and
+    others do not hurry it: its parent, which kills one that is late, may send a second one.
     """
     found: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
         found = {n: was for n, was in usual.items() if signal.getsignal(n) is was}
-    interrupts = Interrupts(tuple(found))
+    interrupts = Interrupts(tuple(found), once=parent_process() is not None)
     try:
         interrupts.claim()
         yield interrupts
     finally:
         for number, was in found.items():
             signal.signal(number, was)
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM do as Ctrl-C does, but raise `Stopped`, as long as the block lasts.
+
+    Only in the main thread, and only where SIGTERM still does what it does by default.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != process:  # forked
+            os.kill(os.getpid(), number)
+            return
+        raise Stopped("stopped; what is finished is kept, the same command goes on", number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

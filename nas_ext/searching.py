@@ -52,6 +52,7 @@ def search_images(
     checkpoint_minutes: float | None = 5.0,
     checkpoint_steps: int | None = None,
     say: Callable[[str], None] = lambda text: None,
+    ended: Callable[[SampledStrategy | DifferentiableStrategy], None] = lambda strategy: None,
 ) -> SearchResult:
     """Search a registered space on images inside an NNI experiment, and save the result.
 
@@ -62,9 +63,11 @@ def search_images(
     As long as it runs, `out` has `run.json` with all settings and a `checkpoint.ckpt`, written
     every so many minutes or steps and at the end of each phase. With `resume` the same call goes
     on from there, to the same bits on a processor; where there is no checkpoint yet it begins
-    anew, and where the search has ended it returns its result. `say` is told which. Ctrl-C and
-    SIGTERM let a step end and be saved, and raise `nas_ext.interrupts.Stopped`; a second one
-    stops at once. Raises ValueError for settings that are not those of the folder.
+    anew, and where the search has ended it returns its result. `say` is told which. `ended` is
+    called with a strategy that has searched, before `search.json` says so: what it writes is there
+    whenever that file is. Ctrl-C and SIGTERM let a step end and be saved, and raise
+    `nas_ext.interrupts.Stopped`; a second one stops at once. Raises ValueError for settings that
+    are not those of the folder.
     """
     check_task(space, "searched on labelled images")
     settings = _settings_of(strategy, space, data, training, data_source, arguments)
@@ -87,6 +90,7 @@ def search_images(
         callbacks = [_Begun(folder, settings), checkpoints]
         _train(strategy, space, data, training, arguments, folder, callbacks)
     _save_weights(strategy, folder)
+    ended(strategy)
     batches = {"validation_batch_size": training.validation_batch_size}
     result = replace(
         strategy.result,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
@@ -18,7 +19,9 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["WorkerDied", "end_with_parent", "finished"]
+from nas_ext.interrupts import stopped_by_sigterm
+
+__all__ = ["WorkerDied", "be_worker", "end_with_parent", "finished", "start_worker"]
 
 PATIENCE_SECONDS = 60
 
@@ -42,7 +45,9 @@ def finished(
     One worker is this process; more are new processes, for which work and tasks are pickled. An
     error in one is raised here, and so is WorkerDied for one that is killed; before that, the
     others finish the task that they are at and its result is yielded. Tasks that have not begun
-    are dropped. Workers end with this process, however it ends, and leave Ctrl-C to it.
+    are dropped. Workers end with this process, however it ends, and leave Ctrl-C to it. SIGTERM
+    to it, or to all of them, ends the workers where they can go on, and raises
+    `nas_ext.interrupts.Stopped` here.
 
     `named` says what a task is, for messages. Raises ValueError for fewer than one worker.
     """
@@ -51,11 +56,12 @@ def finished(
     if workers == 1:
         yield from _here(work, tasks)
         return
-    team = _Team(work, min(workers, len(tasks)))
-    try:
-        yield from team.results(tasks, named or _numbered(tasks))
-    finally:
-        team.end()
+    with stopped_by_sigterm():
+        team = _Team(work, min(workers, len(tasks)))
+        try:
+            yield from team.results(tasks, named or _numbered(tasks))
+        finally:
+            team.end()
 
 
 def _here(work: Callable[..., Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
@@ -92,7 +98,7 @@ class _Team:
             for _ in range(count):
                 mine, theirs = context.Pipe()
                 process = context.Process(target=_worker, args=(work, theirs))
-                process.start()
+                start_worker(process)
                 theirs.close()
                 self._processes[mine] = process
                 self._idle.append(mine)
@@ -180,9 +186,7 @@ class _Elsewhere(Exception):
 
 def _worker(work: Callable[..., Any], pipe: Connection) -> None:
     """Be one of the processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-    torch.set_num_threads(1)
+    be_worker()
     while True:
         try:
             task = pipe.recv()
@@ -194,7 +198,10 @@ def _worker(work: Callable[..., Any], pipe: Connection) -> None:
             return
         except Exception as error:
             answer = _sendable(error, traceback.format_exc())
-        pipe.send_bytes(answer)
+        try:
+            pipe.send_bytes(answer)
+        except (BrokenPipeError, ConnectionResetError):  # nobody is there to be told
+            return
 
 
 def _sendable(error: Exception, where: str) -> memoryview:
@@ -207,6 +214,31 @@ def _sendable(error: Exception, where: str) -> memoryview:
         said = RuntimeError(f"{type(error).__name__}: {error}")
         return ForkingPickler.dumps((None, said, where))
     return answer
+
+
+def start_worker(process: SpawnProcess) -> None:
+    """Start a process that leaves Ctrl-C to this one from its first moment on; see `be_worker`.
+
+    It imports for seconds before it could say so itself, and would print where it was in them.
+    """
+    if sys.platform == "win32":
+        process.start()
+        return
+    resource_tracker.ensure_running()  # begun with the first process, it unblocks Ctrl-C itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def be_worker() -> None:
+    """Take one torch thread, leave Ctrl-C to the parent process, and end when that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_with_parent()
+    torch.set_num_threads(1)
 
 
 def end_with_parent() -> None:

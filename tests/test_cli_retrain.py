@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,30 @@ def test_fit_trains_one_architecture_with_a_recipe(searched: Path, tmp_path: Pat
     tested = ["--test", "--out", tmp_path / "tested"]
     assert json.loads(call("fit", searched, *named, *tested, "--json"))["judged_on"] == "test"
     assert "the test set was already used" in call("fit", searched, *named, *tested, code=2)
+
+
+@pytest.mark.parametrize("how", [[], ["--test"]])
+def test_a_fit_that_diverges_says_in_which_epoch_and_what_to_lower(
+    how: list[str], searched: Path, tmp_path: Path
+) -> None:
+    wild = ["--set", "lr=1e30", "--set", "batch_size=64", "--epochs", "2", "--seeds", "2"]
+    said = call("fit", searched, *wild, *how, "--out", tmp_path, code=2)
+    assert re.search(
+        r"^Error: .*seed 0: the training loss became (nan|inf) in epoch [01] of 2: "
+        r"lower the recipe's lr of 1e\+30, or set warmup_epochs or clip_grad",
+        said,
+    ), said
+
+
+def test_a_seed_that_diverged_beside_others_is_named(searched: Path, tmp_path: Path) -> None:
+    named = ["--set", "batch_size=64", "--epochs", "1", "--seeds", "2", "--out", tmp_path]
+    call("fit", searched, *named)
+    values = json.loads((tmp_path / "fit.json").read_text())
+    values["runs"][1] |= {"accuracy": 0.0, "loss": None, "error": "the loss became nan"}
+    (tmp_path / "fit.json").write_text(json.dumps(values))
+    said = RUNNER.invoke(app, [str(argument) for argument in ("fit", searched, *named)]).output
+    assert "counted as accuracy 0, seed 1: the loss became nan" in said
+    assert "n = 2 seeds" in said
 
 
 def test_bad_input_is_one_line(searched: Path, samples: Path, tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ OUTER = {
         "runs",
     ),
     *("second_stage", "segmentation", "shifting", "space_check", "spaces", "strategies"),
-    *("searching", "supernet_training", "supernets", "taking_out", "workers"),
+    *("searching", "supernet_training", "supernets", "taking_out", "tensor_files"),
+    "workers",
 }
 
 # Imports everything and prints every module's name and file. It runs where a top-level

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nas_ext.architecture import Architecture
 from nas_ext.benchmarks import Table
 from nas_ext.comparison.competitor import (
     NNI_DARTS,
@@ -21,19 +19,15 @@ from nas_ext.comparison.competitor import (
 )
 from nas_ext.comparison.left import FORMAT, judged_search, search_folder
 from nas_ext.comparison.metrics import Judged
-from nas_ext.comparison.nni_darts import log_products, nni_darts
+from nas_ext.comparison.one_search import run_search, unfinished_checkpoint
 from nas_ext.comparison.random_search import random_search, trainings_within
 from nas_ext.data import ImageData, load
 from nas_ext.field_types import check_fields
 from nas_ext.files import check_format, read_json, write_json
 from nas_ext.manifest import manifest
-from nas_ext.oneshot import DifferentiableStrategy, SampledStrategy, SearchModule
-from nas_ext.random_oneshot import random_oneshot
-from nas_ext.runs import Training, search_images
-from nas_ext.samplers.weighted import WeightedSampler
-from nas_ext.second_stage import select
+from nas_ext.oneshot.checkpoints import position
+from nas_ext.runs import Training
 from nas_ext.spaces import create as create_space
-from nas_ext.strategies.registry import AnyStrategy
 from nas_ext.workers import finished
 
 __all__ = ["Comparison", "compare", "run_searches", "search_folder"]
@@ -83,7 +77,9 @@ def compare(
     """Run every competitor with every seed, and judge each search by the table.
 
     A finished search is a folder below `out`, so that the same call goes on where an earlier one
-    was stopped; competitors and seeds may be added later. `workers` processes share the work with
+    was stopped; competitors and seeds may be added later. Searches that were stopped themselves go
+    on from their last checkpoint, at most half a minute back, to the same bits; those of NNI's
+    own strategies, which keep none, begin anew. `workers` processes share the work with
     one thread each; the numbers do not depend on how many there are, but for NNI's strategy,
     which draws without a seed.
 
@@ -134,6 +130,9 @@ def run_searches(
         if not _finished(folder, competitor, seed)
     ]
     say(f"{len(tasks)} searches to run")
+    for _, competitor, seed, _ in tasks:
+        if last := unfinished_checkpoint(search_folder(folder, competitor, seed)):
+            say(f"{competitor.label}, seed {seed}: going on from {position(last)}")
     ended = finished(
         _search, tasks, workers=workers, named=lambda t: f"{t[1].label} with seed {t[2]}"
     )
@@ -194,77 +193,22 @@ def _loaded(data: str, image_size: int | None) -> ImageData:
 
 
 def _search(comparison: Comparison, competitor: Competitor, seed: int, folder: Path) -> None:
-    """Run one search, and leave what its supernet says of every architecture."""
-    place = search_folder(folder, competitor, seed)
-    shutil.rmtree(place, ignore_errors=True)  # a search that was stopped in the middle
+    """Run one search, or go on with it, and leave what its supernet says of every architecture."""
     data = _loaded(comparison.data, comparison.image_size)
     registered = competitor.strategy not in (NNI_RANDOM, NNI_DARTS)
     strategy = competitor.build(seed) if registered else None
     budget = comparison.training.steps
     steps = steps_within(competitor, strategy, budget, space=comparison.space, data=data)
-    training = replace(comparison.training, steps=steps, progress=False)
-    source = {"source": comparison.data, "seed": 0, "image_size": comparison.image_size}
-    given: dict[str, Any] = {
-        "out": place,
-        "training": training,
-        "data_source": source,
-        "arguments": {k: v for k, v in comparison.space.items() if k != "name"},
-    }
-    scores, left = _ran(competitor, strategy, str(comparison.space["name"]), data, seed, given)
-    (place / "supernet.safetensors").unlink(missing_ok=True)
-    write_json(
-        place / "scores.json",
-        {
-            "format": FORMAT,
-            "competitor": competitor.described(),
-            "steps": steps,
-            "scores": [[list(a), value] for a, value in scores.items()],
-            **left,
-            "manifest": manifest(seeds=[seed], data=data.digest),
-        },
+    run_search(
+        competitor,
+        strategy,
+        seed=seed,
+        place=search_folder(folder, competitor, seed),
+        space=comparison.space,
+        data=data,
+        data_source={"source": comparison.data, "seed": 0, "image_size": comparison.image_size},
+        training=replace(comparison.training, steps=steps, progress=False),
     )
-    shutil.rmtree(place / "nni", ignore_errors=True)
-
-
-def _ran(
-    competitor: Competitor,
-    strategy: AnyStrategy | None,
-    space: str,
-    data: ImageData,
-    seed: int,
-    given: Mapping[str, Any],
-) -> tuple[Mapping[Architecture, float], dict[str, Any]]:
-    """Run a search; return a score for every architecture, and what else is kept as JSON."""
-    if strategy is None and competitor.strategy == NNI_RANDOM:
-        result = random_oneshot(space, data, seed=seed, **given)
-        return {tuple(line.architecture): line.accuracy for line in result.ranking}, {}
-    if strategy is None:
-        theirs = {key: value for key, value in given.items() if key != "data_source"}
-        mixture = nni_darts(space, data, seed=seed, **theirs, **competitor.settings)
-        rows = {
-            label: [list(i) for i in row.items()] for label, row in mixture.probabilities.items()
-        }
-        kept = {"pick": list(mixture.pick), "probabilities": rows, "seconds": mixture.seconds}
-        return mixture.scores, kept
-    if isinstance(strategy, DifferentiableStrategy):
-        # the architecture's batches are as large as the weights', as passes are counted
-        training: Training = given["training"]
-        alike = replace(training, validation_batch_size=training.batch_size)
-        search_images(strategy, space, data, **{**given, "training": alike})
-        return log_products(strategy.search_space, strategy.probabilities), {}
-    search_images(strategy, space, data, **given)
-    selection = select(given["out"], "exhaustive")
-    return {tuple(line.architecture): line.accuracy for line in selection.ranking}, _law(strategy)
-
-
-def _law(strategy: SampledStrategy) -> dict[str, Any]:
-    """Return the shares by which the last phase drew, where they were fixed."""
-    module = strategy.oneshot_module
-    sampler = module.search.sampler if isinstance(module, SearchModule) else None
-    if not isinstance(sampler, WeightedSampler):
-        return {}
-    shares = zip(sampler.space.enumerate(), sampler.probabilities.tolist(), strict=True)
-    return {"law": [[list(a), share] for a, share in shares]}
 
 
 def _random_search(

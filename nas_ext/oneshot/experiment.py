@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,8 @@ from nas_ext.files import read_json, write_json
 from nas_ext.nni import ModelSpace, NasExperiment, NasExperimentConfig
 
 __all__ = ["SearchExperiment"]
+
+_LINE = "[%(asctime)s] %(levelname)s (%(name)s) %(message)s"
 
 
 class SearchExperiment(NasExperiment):  # type: ignore[misc]  # NNI has no types
@@ -33,6 +37,24 @@ class SearchExperiment(NasExperiment):  # type: ignore[misc]  # NNI has no types
         config: Any = NasExperimentConfig("sequential", "raw")
         config.experiment_working_directory = str(self._folder)
         super().__init__(model_space, evaluator, strategy, config)
+        self._log: _Log | None = None
+
+    def _start_logging(self, debug: bool) -> None:
+        """Keep NNI's messages where it would, by a handler that a full disk does not upset."""
+        file = self._folder / self.id / "log" / "experiment.log"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._log = _Log(file, encoding="utf-8")
+        self._log.setLevel(logging.DEBUG if debug else logging.INFO)
+        self._log.setFormatter(logging.Formatter(_LINE))
+        logging.getLogger("nni").addHandler(self._log)
+
+    def _stop_logging(self) -> None:
+        if self._log is None:
+            return
+        logging.getLogger("nni").removeHandler(self._log)
+        with suppress(OSError):  # of a full disk: lines that were not written yet
+            self._log.close()
+        self._log = None
 
     def _start_without_nni_manager(self) -> None:
         entry = dict.fromkeys(("port", "platform", "endTime"), "N/A")
@@ -67,6 +89,17 @@ class SearchExperiment(NasExperiment):  # type: ignore[misc]  # NNI has no types
         before = listed.get(self.id)
         listed[self.id] = {**(before if isinstance(before, dict) else {}), **entry}
         write_json(file, listed)
+
+
+class _Log(logging.FileHandler):
+    """NNI's log. What a full disk takes of it goes without a stack trace on stderr.
+
+    The search says itself, in a line, that the disk is full.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _check_filelock() -> None:

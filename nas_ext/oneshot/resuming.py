@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from nas_ext.files import write_bytes
 from nas_ext.interrupts import Interrupts
+from nas_ext.tensor_files import load_plain
 
 __all__ = [
     "CHECKPOINT",
@@ -43,14 +44,11 @@ class WholeFiles(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load to the processor, plain values and tensors only; ValueError for any other file."""
         try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = load_plain(Path(path).read_bytes())
         except FileNotFoundError as error:
             raise ValueError(f"checkpoint {path} does not exist") from error
-        except Exception as error:  # torch raises whatever the bytes lead it to
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(
-                f"checkpoint {path} cannot be read, it is damaged or none: {reason}"
-            ) from error
+        except (OSError, ValueError) as error:
+            raise ValueError(f"checkpoint {path} cannot be read, {error}") from error
         if not isinstance(loaded, dict) or "state_dict" not in loaded:
             raise ValueError(f"checkpoint {path} must hold a dictionary with a 'state_dict'")
         return loaded

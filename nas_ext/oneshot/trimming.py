@@ -20,16 +20,15 @@ def trim_kernels(model: nn.Module) -> int:
     both are left alone; passes without gradients, which gain nothing, and other devices go the
     usual way.
     """
-    found = [module for module in model.modules() if _reaches_beyond_3(module)]
+    planar = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    found = [module for module in planar if _reaches_beyond_3(module)]
     for module in found:
         vars(module)["_conv_forward"] = partial(_trimmed, module)
     return len(found)
 
 
-def _reaches_beyond_3(module: nn.Module) -> bool:
+def _reaches_beyond_3(module: nn.Conv2d) -> bool:
     """Say whether it is a plain depthwise convolution of 5 x 5 or more that keeps the size."""
-    if not isinstance(module, nn.Conv2d):
-        return False
     if type(module)._conv_forward is not nn.Conv2d._conv_forward:
         return False
     size = module.weight.shape[2]
@@ -49,6 +48,7 @@ def _trimmed(module: nn.Conv2d, inputs: Tensor, weight: Tensor, bias: Tensor | N
     reach = weight.shape[2] // 2
     seen = max(1, *(side - 1 for side in inputs.shape[2:]))
     if seen >= reach or inputs.device.type != "cpu" or not is_grad_enabled():
-        return nn.Conv2d._conv_forward(module, inputs, weight, bias)
+        whole: Tensor = nn.Conv2d._conv_forward(module, inputs, weight, bias)
+        return whole
     inner = weight[:, :, reach - seen : reach + seen + 1, reach - seen : reach + seen + 1]
     return nn.functional.conv2d(inputs, inner, bias, padding=seen, groups=module.groups)

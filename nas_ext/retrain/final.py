@@ -101,7 +101,7 @@ def final(
 
     Raises ValueError when `final.json` exists (unless `again`), the study has no complete trial
     or was made with other data, `trial` has no recipe, and `seeds` is not positive;
-    FloatingPointError when a training diverges.
+    FloatingPointError when a training diverges, with its seed, epoch and what to lower.
     """
     check_unused(Path(out), seeds=seeds, again=again)
     fingerprint = study.user_attrs.get("fingerprint", {})

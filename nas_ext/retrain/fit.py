@@ -175,7 +175,7 @@ class _Task:
         lr = training.lr
         train_loss = training.train_epoch(bar.update)
         if not math.isfinite(train_loss):
-            raise TrainingDiverged(number, train_loss)
+            raise TrainingDiverged(number, train_loss, self.recipe.epochs, self.recipe.lr)
         accuracy, loss = None, None
         if self.evaluate_every_epoch or number + 1 == self.recipe.epochs:
             accuracy, loss = accuracy_and_loss(

@@ -18,7 +18,7 @@ from nas_ext.retrain.loop import TURN_SECONDS, Callback, Loop
 from nas_ext.retrain.objective import Objective
 from nas_ext.retrain.presence import Worker, present
 from nas_ext.retrain.resume import prepare, requeue_stale
-from nas_ext.retrain.stopping import Stop, stop_on_sigterm
+from nas_ext.retrain.stopping import Stop, stop_on_sigterm, stops_are_no_failures
 from nas_ext.retrain.storage import Storage, open_storage
 from nas_ext.retrain.workers import run_workers
 
@@ -86,7 +86,8 @@ class Session:
     def _at_work(self) -> Iterator[tuple[Stop, Worker, FileLock]]:
         out = self.objective.out
         out.mkdir(parents=True, exist_ok=True)
-        with stop_on_sigterm() as stop, _quiet(self.quiet), present(out) as me:
+        quiet = _quiet(self.quiet)
+        with stop_on_sigterm() as stop, quiet, stops_are_no_failures(), present(out) as me:
             yield stop, me, FileLock(out / "turn.lock")
 
     def _create(self, load_if_exists: bool) -> optuna.Study:

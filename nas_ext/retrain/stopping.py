@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from types import FrameType
 
 
@@ -24,7 +26,9 @@ class Stopped(Exception):
 def stop_on_sigterm() -> Iterator[Stop]:
     """Turn the first SIGTERM into a request; a second one kills as ever.
 
-    Only in the main thread, and only where the program has no handler of its own for it.
+    Only in the main thread, and only where the program has no handler of its own for it. A process
+    of `multiprocessing` may get it twice, with its whole group and from its parent: to it, a
+    second one says nothing new.
     """
     stop = Stop()
     in_main = threading.current_thread() is threading.main_thread()
@@ -34,10 +38,37 @@ def stop_on_sigterm() -> Iterator[Stop]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.asked = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if parent_process() is None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     signal.signal(signal.SIGTERM, ask)
     try:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _OfStops(logging.Filter):
+    """Drop the stack trace, and the line after it, of a trial that was stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        of_stop = isinstance(error, Stopped | KeyboardInterrupt)
+        after = self._stopped and error is None and " failed with value " in record.getMessage()
+        self._stopped = of_stop
+        return not (of_stop or after)
+
+
+@contextmanager
+def stops_are_no_failures() -> Iterator[None]:
+    """Keep Optuna from reporting trials as failed that were stopped, and go on another time."""
+    logger, filter_ = logging.getLogger("optuna.study._optimize"), _OfStops()
+    logger.addFilter(filter_)
+    try:
+        yield
+    finally:
+        logger.removeFilter(filter_)

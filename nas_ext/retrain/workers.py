@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import traceback
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -12,10 +11,8 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-import torch
-
 from nas_ext.retrain.stopping import Stop
-from nas_ext.workers import WorkerDied, end_with_parent
+from nas_ext.workers import WorkerDied, be_worker, start_worker
 
 POLL_SECONDS = 0.5
 
@@ -40,7 +37,7 @@ def run_workers(work: Callable[[], None], count: int, stop: Stop) -> None:
         for _ in range(count):
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(target=_worker, args=(work, sender))
-            process.start()
+            start_worker(process)
             sender.close()
             processes.append(process)
             reports.append(receiver)
@@ -88,9 +85,7 @@ def _received(report: Connection) -> str | None:
 
 
 def _worker(work: Callable[[], None], sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
-    end_with_parent()
-    torch.set_num_threads(1)
+    be_worker()
     try:
         work()
     except Exception:

@@ -60,15 +60,59 @@ def test_a_ground_truth_survives_its_workers_and_its_parent(
     assert (out / "ground-truth.csv").read_bytes() == alone.read_bytes()
 
 
-def test_a_comparison_survives_its_workers(
-    start: Callable[..., Any], gone: Callable[..., bool], tmp_path: Path
-) -> None:
-    truth, out = tmp_path / "truth.csv", tmp_path / "compared"
+def comparison(folder: Path, out: Path, *, budget: int) -> list[Any]:
+    """The arguments of a comparison by a table with two architectures."""
+    truth = folder / "truth.csv"
     rows = ['"[1,2]",0 1,100,7,80.00,82.00', '"[2,1]",1 0,200,7,85.00,86.00']
     truth.write_text("\n".join(["name,architecture,macs,parameters,seed0,seed1", *rows, ""]))
     argv = ["compare", "--out", out, "--table", truth, "--space", "pooling-resnet", *SPACE]
-    argv += [*IMAGES, "--strategies", "uniform mcts", "--seeds", "2", "--budget", "150"]
-    argv += ["--batch-size", "32", "--validation-batch-size", "64", "--workers", "2"]
+    argv += [*IMAGES, "--strategies", "uniform mcts", "--seeds", "2", "--budget", str(budget)]
+    return [*argv, "--batch-size", "32", "--validation-batch-size", "64", "--workers", "2"]
+
+
+def found(out: Path) -> dict[str, Any]:
+    """What the searches of a comparison found, but where and when; its table of runs."""
+    values: dict[str, Any] = {"runs": (out / "runs.csv").read_text()}
+    places = (out / "searches").glob("*/*")
+    for file in (place / name for place in places for name in ("scores.json", "search.json")):
+        left = json.loads(file.read_text())
+        left.pop("manifest")
+        left.get("budget", {}).pop("seconds", None)
+        values[str(file.relative_to(out))] = left
+    return values
+
+
+def test_a_comparison_killed_in_the_middle_of_its_searches_goes_on_from_their_checkpoints(
+    start: Callable[..., Any], gone: Callable[..., bool], tmp_path: Path
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    assert start(*comparison(tmp_path, whole, budget=600)).ended()[0] == 0
+    argv = comparison(tmp_path, out, budget=600)
+    running = start(*argv)
+    running.wait_for(lambda: list(out.glob("searches/mcts/*/checkpoint.ckpt")))
+    workers = running.workers()
+    running.kill()  # the workers end with it, wherever they are
+    assert gone(workers)
+    running.communicate()
+    places = list(out.glob("searches/mcts/*/checkpoint.ckpt"))
+    assert places
+    assert not [file for file in places if (file.parent / "scores.json").exists()]
+    running = start(*argv)
+    said = running.communicate()[1]
+    assert running.returncode == 0, said
+    for place in places:
+        seed = place.parent.name.removeprefix("seed")
+        assert re.search(rf"mcts, seed {seed}: going on from step \d+ of 600, in phase", said), (
+            said
+        )
+    assert found(out) == found(whole)
+
+
+def test_a_comparison_survives_its_workers(
+    start: Callable[..., Any], gone: Callable[..., bool], tmp_path: Path
+) -> None:
+    out = tmp_path / "compared"
+    argv = comparison(tmp_path, out, budget=150)
     running = start(*argv)
     searches = out / "searches"
     running.wait_for(lambda: list(searches.rglob("scores.json")))

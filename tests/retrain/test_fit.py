@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import pickle
 import random
+import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -435,6 +438,60 @@ def test_a_broken_checkpoint_is_named(
         fit(build, EVERYTHING, data.train, data.val, data, seed=3, checkpoint=path)
 
 
+def test_a_checkpoint_with_one_flipped_bit_anywhere_in_its_weights_is_named(
+    build: Build, data: ImageData, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.pt"
+    interrupted(build, data, EVERYTHING, path, 1)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        places = [p.header_offset for p in archive.infolist() if "/data/" in p.filename]
+    for place in places[::5]:
+        flipped = bytearray(content)
+        lengths = struct.unpack("<HH", content[place + 26 : place + 30])  # of name and extra field
+        flipped[place + 30 + sum(lengths)] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"x\.pt is not a readable checkpoint.*checksum"):
+            fit(build, EVERYTHING, data.train, data.val, data, seed=3, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: s.update(history=[]), r"x\.pt: epochs must be the first of"),
+        (lambda s: s["history"][0].update(epoch=3), r"x\.pt: epochs must be the first of"),
+        (lambda s: s["history"][0].update(lr="a"), r"x\.pt: lr of an epoch must be a number"),
+        (
+            lambda s: s.update(
+                history=[{**s["history"][0], "epoch": i, "loss": None} for i in range(4)]
+            ),
+            r"x\.pt: accuracy and loss of the last epoch must be numbers",
+        ),
+        (lambda s: s["training"].pop("scheduler"), r"x\.pt must be whole, got KeyError"),
+        (lambda s: s["training"].update(random=[{}]), r"x\.pt must be whole, got KeyError"),
+        (
+            lambda s: s["training"]["random"][0].update(shuffle=torch.zeros(3, dtype=torch.uint8)),
+            r"x\.pt",
+        ),
+        (
+            lambda s: s["training"]["random"][0]["global"]["numpy"][1].__setitem__(0, -1),
+            r"x\.pt must be whole, got OverflowError",
+        ),
+        (lambda s: s.pop("identity"), r"x\.pt is not a readable checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_lacks_something_is_named(
+    build: Build, data: ImageData, tmp_path: Path, damage: Any, message: str
+) -> None:
+    path = tmp_path / "x.pt"
+    interrupted(build, data, EVERYTHING, path, 1)
+    state = torch.load(path, weights_only=True)
+    damage(state)
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=message):
+        fit(build, EVERYTHING, data.train, data.val, data, seed=3, checkpoint=path)
+
+
 def test_a_checkpoint_holds_no_code(build: Build, data: ImageData, tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     interrupted(build, data, EVERYTHING, path, 1)
@@ -451,8 +508,12 @@ def test_a_checkpoint_holds_no_code(build: Build, data: ImageData, tmp_path: Pat
 @pytest.mark.parametrize("opt", ["momentum", "adamw"])
 def test_a_diverged_training_says_where_and_how(build: Build, data: ImageData, opt: str) -> None:
     recipe = Recipe(epochs=3, batch_size=50, opt=opt, lr=1e30)
-    with pytest.raises(TrainingDiverged, match=r"loss became (nan|inf) in epoch [01]") as caught:
+    said = (
+        r"loss became (nan|inf) in epoch [01] of 3: lower the recipe's lr of 1e\+30, .*clip_grad"
+    )
+    with pytest.raises(TrainingDiverged, match=said) as caught:
         run(build, data, recipe)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert not math.isfinite(caught.value.loss)
     assert isinstance(caught.value, FloatingPointError)
 
