@@ -115,7 +115,8 @@ def compare(
         raise ValueError(f"reference must be one of the competitors {known}, got {reference!r}")
     judged = run(made, truth.table, out=out, workers=workers, say=_quiet if as_json else _say)
     values = outcome(truth.table, judged, reference=reference)
-    digest = read_json(out / "comparison.json").get("manifest", {}).get("data")
+    made_by = read_json(out / "comparison.json").get("manifest")
+    digest = made_by.get("data") if isinstance(made_by, dict) else None  # older ones have none
     made_with = {"table": table, "reference": reference}
     values["manifest"] = manifest(seeds=made.seeds, data=digest, threads=1, made_with=made_with)
     write_json(out / "result.json", values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,12 @@ from nas_ext.setting_pairs import settings_from
 screen = Console()
 errors = Console(stderr=True)
 
+_SOURCE = (
+    ("source", (str,), "a text"),
+    ("seed", (int,), "a whole number"),
+    ("image_size", (int, list, type(None)), "a side, height and width, or null"),
+    ("digest", (str,), "a text"),
+)
 _TRAINING = ("steps", "batch_size", "validation_batch_size", "learning_rate", "weight_decay")
 
 
@@ -75,7 +82,9 @@ def search(
     """
     from nas_ext.cli_spaces import window
     from nas_ext.data import load
+    from nas_ext.files import naming
     from nas_ext.report import write_search_report
+    from nas_ext.run_settings import RUN
     from nas_ext.runs import Training, search_images
     from nas_ext.strategies.registry import create
 
@@ -83,15 +92,18 @@ def search(
     settings = {"seed": seed, **settings_from(set_ or [])}
     training = {name: context.params[name] for name in (*_TRAINING, "device")}
     if resume:
-        begun = _begun(context, out, {**settings_from(set_ or [])}, arguments)
+        begun = _begun(context, out, settings_from(set_ or []), arguments)
         space, strategy, settings = begun["space"], begun["name"], begun["settings"]
         arguments, training, source = begun["arguments"], begun["training"], begun["data"]
-        seed, image_size = source["seed"], source["image_size"]
+        seed, image_size = source["seed"], _plural(source["image_size"])
         data = str(source["source"]) if data is None else data
     elif data is None:
         raise ValueError("--data must be given for a new search: 'digits', or a folder of images")
     method = create(strategy, **settings)
-    images = load(data, image_size=image_size, seed=seed)
+    with naming(out / RUN) if resume else nullcontext():
+        images = load(data, image_size=image_size, seed=seed)
+    if resume:
+        _check_space(out, space, arguments, images)
     if macs is not None and not resume:
         arguments |= {"macs": window(macs), "image_size": images.image_size}
     place = str(Path(data).resolve()) if os.path.isdir(data) else data
@@ -126,19 +138,26 @@ def _begun(
     go on with.
     """
     from nas_ext.cli_spaces import window
-    from nas_ext.run_settings import read_run
-    from nas_ext.strategies.registry import STRATEGIES
+    from nas_ext.files import naming
+    from nas_ext.run_settings import RUN, read_run
+    from nas_ext.runs import Training
+    from nas_ext.strategies.registry import STRATEGIES, create
 
     begun = read_run(out)
+    _check_source(begun["data"], out / RUN)
     names = {entry.strategy.__name__: name for name, entry in STRATEGIES.items()}
     name = names.get(begun["strategy"])
     known = {} if name is None else STRATEGIES[name].strategy().settings
     own = {k: v for k, v in begun["settings"].items() if _plain(known.get(k, ...)) != v}
     if name is None or "reward" in own:
         raise ValueError(
-            f"the search in {out} has a strategy or a reward of its own: go on with "
+            f"the search in {out} has a strategy or a reward of its own, says {RUN}: go on with "
             "search_images(..., resume=True)"
         )
+    settings = {k: _plural(v) for k, v in own.items()}
+    with naming(out / RUN):
+        create(name, **settings)
+        Training(**begun["training"])
     given = [p for p in context.params if _typed(context, p)]
     said = {p: context.params[p] for p in given if p not in ("set_", "space_set", "macs")}
     recorded = {**begun["training"], "space": begun["space"], "strategy": name}
@@ -152,9 +171,30 @@ def _begun(
     for option, old, new in pairs:
         if old != _plain(new):
             raise ValueError(f"{option} must be {old!r} to go on with {out}, got {new!r}")
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
-    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in begun["arguments"].items()}
+    arguments = {k: _plural(v) for k, v in begun["arguments"].items()}
     return {**begun, "name": name, "settings": settings, "arguments": arguments}
+
+
+def _check_source(source: Mapping[str, Any], file: Path) -> None:
+    """Raise ValueError, with the file's name, unless it says how the images are loaded."""
+    from nas_ext.field_types import clause
+
+    for name, kinds, said in _SOURCE:
+        if name not in source or type(source[name]) not in kinds:
+            raise ValueError(f"{name} of {file} must be {said}, got {clause(source.get(name))}")
+
+
+def _check_space(out: Path, space: str, arguments: Mapping[str, Any], images: Any) -> None:
+    """Raise ValueError, with the file's name, for a space that `run.json` does not say rightly."""
+    import torch
+
+    from nas_ext.files import naming
+    from nas_ext.run_settings import RUN
+    from nas_ext.spaces import create
+
+    given = {"num_classes": images.num_classes, "in_chs": images.in_chs, **arguments}
+    with naming(out / RUN), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        create(space, **given).check_image_size(images.image_size)
 
 
 def _typed(context: typer.Context, name: str) -> bool:
@@ -165,6 +205,11 @@ def _typed(context: typer.Context, name: str) -> bool:
 def _plain(value: Any) -> Any:
     """Return a value as JSON keeps it."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def _plural(value: Any) -> Any:
+    """Return a value of JSON as the settings have it: a tuple for a list."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _say(text: str) -> None:

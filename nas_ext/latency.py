@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from nas_ext.architecture import Architecture
-from nas_ext.field_types import check_fields
+from nas_ext.field_types import check_fields, clause
 from nas_ext.files import check_format, read_json, write_json
 from nas_ext.results import SearchResult
 from nas_ext.spaces import Space, create
@@ -108,13 +108,22 @@ class LatencyTable:
             made = cls(dict(values["conditions"]), timings)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} must be a whole latency table, got {error!r}") from error
+        if len(timings) < len(values["timings"]):
+            raise ValueError(f"timings of {path} must have every architecture once, one is double")
         for architecture, timing in timings.items():
-            check_fields(timing, of=f" of {list(architecture)} in {path}")
-            if not all(type(option) is int for option in architecture):
-                raise ValueError(
-                    f"architectures of {path} must be places of options, got {list(architecture)}"
-                )
+            _check_timing(architecture, timing, path)
         return made
+
+
+def _check_timing(architecture: Architecture, timing: Timing, path: str | Path) -> None:
+    """Raise ValueError, naming the file, for what is no architecture or took no time."""
+    known = clause(list(architecture))
+    if not all(type(option) is int and option >= 0 for option in architecture):
+        raise ValueError(f"architectures of {path} must be places of options, got {known}")
+    check_fields(timing, of=f" of {known} in {path}")
+    for name, seconds in vars(timing).items():
+        if seconds < 0:
+            raise ValueError(f"{name} of {known} in {path} must not be negative, got {seconds}")
 
 
 def measure(network: nn.Module, size: Sequence[int], *, how: Measurement | None = None) -> Timing:
@@ -166,6 +175,12 @@ def latencies(
     wanted = [r.architecture for r in result.ranking] if architectures is None else architectures
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn and not used
         model: Space = create(**arguments)
+    if len(size) != 3 or size[0] != arguments["in_chs"]:
+        raise ValueError(
+            f"size of the images must be the {arguments['in_chs']} channels of the space, height "
+            f"and width, got {clause(size)}"
+        )
+    model.check_image_size((size[1], size[2]))
     return latency_table(model, wanted, size, how=how)
 
 

@@ -11,17 +11,21 @@ from typing import Any
 import torch
 
 from nas_ext.agreement import Check
+from nas_ext.field_types import clause
 from nas_ext.files import read_json, write_json
 from nas_ext.manifest import changes, manifest
 from nas_ext.reproduce_measured import again_bench, again_comparison, again_ground_truth
 from nas_ext.reproduce_searches import again_search
 from nas_ext.reproduce_trainings import again_final, again_fit
 
-__all__ = ["FILE", "FORMAT", "Reproduction", "reproduce"]
+__all__ = ["FILE", "FORMAT", "Reproduction", "content_of", "manifest_of", "reproduce"]
 
 FORMAT = "nas-ext/reproduction-1"
 FILE = "reproduction.json"
 """What a reproduction leaves in its folder when it has ended."""
+
+MOST_THREADS = 10_000
+"""No machine has more processors; torch would try to start them."""
 
 Again = Callable[..., list[Check]]
 
@@ -93,7 +97,7 @@ def reproduce(
     """
     place = Path(folder)
     kind, again, values = _found(place)
-    known = _manifest_of(values)
+    known = manifest_of(values, place)
     fresh = _new(place, out)
     now = manifest(seeds=(), data=None, threads=known.get("threads"))
     found = changes(known, now)
@@ -114,7 +118,7 @@ def reproduce(
 def _found(place: Path) -> tuple[str, Again, dict[str, Any]]:
     """Return what a folder holds, who runs it again, and the content of its file."""
     if place.is_file():
-        values = _object(place)
+        values = content_of(place)
         if "scores" not in values or "table" not in values:
             raise ValueError(f"{place} must be a folder, or what `nas-ext bench --json` printed")
         return *BENCH, values
@@ -123,24 +127,28 @@ def _found(place: Path) -> tuple[str, Again, dict[str, Any]]:
         raise ValueError(
             f"folder must hold one of {', '.join(KINDS)} to be run again, {place} holds none"
         )
-    return *KINDS[held[0]], _object(place / held[0])
+    return *KINDS[held[0]], content_of(place / held[0])
 
 
-def _object(file: Path) -> dict[str, Any]:
+def content_of(file: Path) -> dict[str, Any]:
+    """Return the object of a JSON file; ValueError, with its name, for anything else."""
     values = read_json(file)
     if not isinstance(values, dict):
         raise ValueError(f"{file} must hold an object, got {type(values).__name__}")
     return values
 
 
-def _manifest_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def manifest_of(values: Mapping[str, Any], source: Path) -> Mapping[str, Any]:
     """Return the manifest of a result; older ones say some of it themselves."""
     known = values.get("manifest", values)
     if not isinstance(known, Mapping):
-        raise ValueError(f"manifest must be an object, got {type(known).__name__}")
+        raise ValueError(f"manifest of {source} must be an object, got {type(known).__name__}")
     threads = known.get("threads")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads of the manifest must be a number from 1, got {threads!r}")
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
+        raise ValueError(
+            f"threads of the manifest of {source} must be a number from 1 to {MOST_THREADS:,}, "
+            f"got {clause(threads)}"
+        )
     names = ("versions", "cpu", "threads", "git", "platform", "settings", "accelerators")
     whole = "manifest" in values
     return {name: known.get(name) for name in names if whole or name in names[:3]}

@@ -13,7 +13,7 @@ from nas_ext.bench_record import bench_record
 from nas_ext.comparison import Comparison, Competitor
 from nas_ext.comparison.competitor import NNI_RANDOM
 from nas_ext.comparison.left import FORMAT as COMPARISON
-from nas_ext.comparison.left import search_folder
+from nas_ext.comparison.left import SCORES, by_architecture, read_scores, search_folder
 from nas_ext.comparison.runner import run_searches
 from nas_ext.files import check_format, naming, read_json, write_json
 from nas_ext.ground_truth import FORMAT as GROUND_TRUTH
@@ -22,7 +22,7 @@ from nas_ext.reproduce_searches import images_again, search_checks
 from nas_ext.results import SearchResult
 from nas_ext.runs import Training
 
-__all__ = ["again_bench", "again_comparison", "again_ground_truth"]
+__all__ = ["again_bench", "again_comparison", "again_ground_truth", "comparison_of", "same_search"]
 
 Say = Callable[[str], None]
 
@@ -92,6 +92,21 @@ def again_comparison(
     draws without a seed, and is left out. Raises ValueError for a folder without a finished
     search, and for other images.
     """
+    comparison, searches = comparison_of(folder, values, source=source)
+    run_searches(comparison, searches, out=out, workers=workers, say=say)
+    checks = []
+    for competitor, seed in searches:
+        checks += same_search(folder, out, competitor, seed, within=within)
+    return checks
+
+
+def comparison_of(
+    folder: Path, values: Mapping[str, Any], *, source: str | None
+) -> tuple[Comparison, list[tuple[Competitor, int]]]:
+    """Return what a comparison was, and its finished searches that have a seed.
+
+    Raises ValueError, with the file's name, for a damaged one, and as `again_comparison` does.
+    """
     file = folder / "comparison.json"
     check_format(values, COMPARISON, file)
     searches = _searches(folder)
@@ -100,26 +115,25 @@ def again_comparison(
     with naming(file):
         comparison = Comparison(
             space=dict(values["space"]),
-            data=str(values["data"]) if source is None else source,
+            data=values["data"] if source is None else source,
             image_size=values["image_size"],
             competitors=tuple({c.label: c for c, _ in searches}.values()),
             seeds=_seeds(searches),
             training=Training(**values["training"], progress=False),
         )
-    known = {"source": comparison.data, "image_size": comparison.image_size}
-    images_again(known, _digest(folder, values, searches), source=source)
-    run_searches(comparison, searches, out=out, workers=workers, say=say)
-    checks = []
-    for competitor, seed in searches:
-        checks += _same_search(folder, out, competitor, seed, within=within)
-    return checks
+        for competitor in comparison.competitors:
+            if (why := competitor.misfit(comparison.space)) is not None:
+                raise ValueError(why)
+        known = {"source": comparison.data, "image_size": comparison.image_size}
+        images_again(known, _digest(folder, values, searches), source=source)
+    return comparison, searches
 
 
 def _searches(folder: Path) -> list[tuple[Competitor, int]]:
     """Return the finished searches with a seed, by the folders that they left."""
     found = []
-    for file in sorted(folder.glob("searches/*/seed*/scores.json")):
-        left = read_json(file)
+    for file in sorted(folder.glob(f"searches/*/seed*/{SCORES}")):
+        left = read_scores(file)
         with naming(file):
             described = dict(left["competitor"])
             seed = int(file.parent.name.removeprefix("seed"))
@@ -147,20 +161,18 @@ def _digest(
     raise ValueError(f"{folder} must say which images it was made with, it does not")
 
 
-def _same_search(
+def same_search(
     folder: Path, out: Path, competitor: Competitor, seed: int, *, within: float
 ) -> list[Check]:
+    """Compare what two searches found, and what their supernets say of all architectures."""
     places = [search_folder(base, competitor, seed) for base in (folder, out)]
     label = f"{competitor.label} seed {seed}"
     checks = []
     if all((place / "search.json").is_file() for place in places):
         before, after = (SearchResult.load(place) for place in places)
         checks = search_checks(before, after, within=within)
-    rows = []
-    for place in places:
-        with naming(place / "scores.json"):
-            scores = read_json(place / "scores.json")["scores"]
-            rows.append({str(a): float(value) for a, value in scores})
+    files = [place / SCORES for place in places]
+    rows = [by_architecture(read_scores(file), "scores", file) for file in files]
     checks.append(numbers("scores of all architectures", *rows, within=within))
     return [replace(check, what=f"{label}: {check.what}") for check in checks]
 

@@ -19,6 +19,7 @@ from nas_ext.tree import BinaryTree
 __all__ = ["Budget", "RankedArchitecture", "SearchResult", "counts_by_phase", "installed_versions"]
 
 FORMAT = "nas-ext/search-1"
+_NAMING = ("name", "source", "digest")
 BEYOND = 1e300
 """No reward is as large as this."""
 RECORDED = ("nas-ext", "nni", "torch", "pytorch-lightning", "timm", "optuna", "numpy", "scipy")
@@ -160,9 +161,7 @@ def _check(result: SearchResult, architectures: Iterable[Architecture], source: 
     check_fields(result.budget, of=f" of the budget of {source}")
     for place, line in enumerate(result.ranking, 1):
         check_fields(line, of=f" of line {place} of the ranking of {source}")
-    arguments = result.space.get("arguments")
-    if arguments is not None and not isinstance(arguments, Mapping):
-        raise ValueError(f"arguments of the space of {source} must be some, got {arguments!r}")
+    _check_named(result, source)
     length = None
     for architecture in architectures:
         length = len(architecture) if length is None else length
@@ -171,10 +170,47 @@ def _check(result: SearchResult, architectures: Iterable[Architecture], source: 
                 f"architectures of {source} must be {length} places of options each, "
                 f"got {clause(list(architecture))}"
             )
+    _check_draws(result, source)
+
+
+def _check_named(result: SearchResult, source: str) -> None:
+    """Raise ValueError, naming the source, for a space or images that are not said properly."""
+    arguments = result.space.get("arguments")
+    if arguments is not None and not isinstance(arguments, Mapping):
+        raise ValueError(f"arguments of the space of {source} must be some, got {arguments!r}")
+    if arguments and "name" in arguments and not {"num_classes", "in_chs"} <= set(arguments):
+        raise ValueError(
+            f"arguments of the space of {source} must have num_classes and in_chs, "
+            f"got {clause(sorted(arguments))}"
+        )
+    texts = [("name of the space", result.space.get("name", ""))]
+    texts += [("name of the space", arguments.get("name", ""))] if arguments else []
+    texts += [(f"{k} of the data", result.data[k]) for k in _NAMING if k in result.data]
+    for what, value in texts:
+        if not isinstance(value, str):
+            raise ValueError(f"{what} of {source} must be a text, got {clause(value)}")
+    size = result.data.get("size", [])
+    if not (isinstance(size, list) and all(_is_count(number) and number for number in size)):
+        raise ValueError(
+            f"size of the data of {source} must be channels, height and width, got {clause(size)}"
+        )
+
+
+def _check_draws(result: SearchResult, source: str) -> None:
+    """Raise ValueError, naming the source, for draws that are none of the phases' steps."""
+    for name, steps in result.phases:
+        if steps < 1:
+            raise ValueError(f"steps of {name!r} in {source} must be at least 1, got {steps}")
+    phases, steps = len(result.phases), sum(steps for _, steps in result.phases)
     for draw in result.draws:
         number = draw.reward is None or _is_number(draw.reward)
         if not (_is_count(draw.phase) and _is_count(draw.step) and number):
             raise ValueError(f"draws of {source} must be numbers, got {clause(draw)}")
+        if draw.phase >= phases or draw.step >= steps:
+            raise ValueError(
+                f"draws of {source} must lie in its {phases} phases and {steps} steps, "
+                f"got {clause(draw)}"
+            )
 
 
 def _check_tree(state: Mapping[str, Any] | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nas_ext.field_types import clause
 from nas_ext.files import check_format, read_json, write_json
 
 __all__ = ["FORMAT", "RUN", "differences", "read_run", "unfinished", "write_run"]
@@ -35,7 +36,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     for name in _PARTS:
         wanted = str if name in ("space", "strategy") else dict
         if not isinstance(values.get(name), wanted):
-            raise ValueError(f"{name} of {file} must be a {wanted.__name__}")
+            kind = "a text" if wanted is str else "an object"
+            raise ValueError(f"{name} of {file} must be {kind}, got {clause(values.get(name))}")
+    typed = values.get("command", [])
+    if not isinstance(typed, list) or not all(isinstance(word, str) for word in typed):
+        raise ValueError(f"command of {file} must be texts, got {clause(typed)}")
     return values
 
 
@@ -56,5 +61,5 @@ def differences(known: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]
             old, new = {name: old}, {name: new}
         for key in dict.fromkeys((*old, *new)):
             if key != "source" and old.get(key) != new.get(key):
-                found.append(f"{key} must be {old.get(key)!r}, got {new.get(key)!r}")
+                found.append(f"{key} must be {clause(old.get(key))}, got {clause(new.get(key))}")
     return found

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nas_ext.architecture import ENUMERABLE, Architecture, SearchSpace
+from nas_ext.field_types import clause
+from nas_ext.files import naming
 from nas_ext.results import SearchResult
 from nas_ext.saved_tree import load_tree
 from nas_ext.spaces import create
@@ -86,14 +88,9 @@ class RunTree:
             raise ValueError(f"run must have searched a tree, {result.strategy} has none")
         if not result.space.get("arguments"):
             raise ValueError(f"space {result.space.get('name')!r} must be a registered one")
-        missing = {"decay", "initial_value", "exploration", "final_temperature"} - set(
-            result.settings
-        )
-        if missing:
-            raise ValueError(
-                f"settings of {result.strategy} must say {sorted(missing)} to read its tree"
-            )
-        space = create(**result.space["arguments"]).search_space
+        _check_walks(result, folder)
+        with naming(folder):
+            space = create(**result.space["arguments"]).search_space
         settings = result.settings
         value = unbiased(decay=settings["decay"], initial=settings["initial_value"])
         return cls(result, space, load_tree(folder, space), value)
@@ -149,6 +146,23 @@ class RunTree:
             accuracy=None if rank is None else result.ranking[rank].accuracy,
             note=SHARED if settings.get("communication") is not None else "",
         )
+
+
+def _check_walks(result: SearchResult, folder: str | Path) -> None:
+    """Raise ValueError unless the settings say with which numbers the tree was walked."""
+    names, settings = (
+        ("decay", "exploration", "final_temperature", "initial_value"),
+        result.settings,
+    )
+    if missing := sorted(set(names) - set(settings)):
+        raise ValueError(f"settings of {result.strategy} must say {missing} to read its tree")
+    for name in names:
+        value = settings[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number and not (name == "initial_value" and value is None):
+            raise ValueError(f"{name} of {folder} must be a number, got {clause(value)}")
+    if not 0 <= settings["decay"] < 1:
+        raise ValueError(f"decay of {folder} must lie in [0, 1), got {settings['decay']}")
 
 
 def _line(branch: Branch) -> str:

@@ -42,7 +42,7 @@ def create(
     for images of `image_size`, (H, W): see `limit_macs`. Raises ValueError for an unknown name,
     for an argument that the space does not have and for one that is missing.
     """
-    if name not in SPACES:
+    if not isinstance(name, str) or name not in SPACES:
         raise ValueError(f"name must be one of {sorted(SPACES)}, got {name!r}")
     entry = SPACES[name]
     own = entry.parameters

@@ -173,7 +173,7 @@ def create(name: str, **settings: Any) -> AnyStrategy:
 
     Raises ValueError for a name or a setting that does not exist, naming those that do.
     """
-    if name not in STRATEGIES:
+    if not isinstance(name, str) or name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {sorted(STRATEGIES)}, got {name!r}")
     strategy = STRATEGIES[name].strategy
     known = {f.name for f in fields(strategy)}

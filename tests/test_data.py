@@ -470,3 +470,16 @@ def test_bad_loader_arguments_are_named() -> None:
 def test_every_public_name_exists() -> None:
     assert [name for name in data_module.__all__ if not hasattr(data_module, name)] == []
     assert re.fullmatch("[0-9a-f]{64}", digits().digest)
+
+
+@pytest.mark.parametrize("size", [[], (8,), (8, 8, 8), (8, None), (None, None), "8", True, 8.0])
+def test_a_size_that_is_no_side_and_no_pair_is_named(tmp_path: Path, size: Any) -> None:
+    flat_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"image_size must be a side, \(height, width\) or None"):
+        load(str(tmp_path), image_size=size)
+
+
+@pytest.mark.parametrize("size", [(7, 9), [7, 9]])
+def test_a_size_may_be_a_pair(tmp_path: Path, size: Any) -> None:
+    flat_folder(tmp_path)
+    assert load(str(tmp_path), image_size=size).image_size == (7, 9)

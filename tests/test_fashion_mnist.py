@@ -90,6 +90,10 @@ def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
     broken.write_bytes(gzip.compress(idx(np.zeros(10_000, dtype=np.uint8))[:-1]))
     with pytest.raises(ValueError, match="must be a whole idx file"):
         fashion_mnist(tmp_path)
+    for header in (b"\0\0\x08\x01\0", b"\0\0\x08\x01\0\0\0", b"\0\0\x08\x64" + b"\0\0\0\1" * 100):
+        broken.write_bytes(gzip.compress(header + b"\0" * (len(header) > 100)))
+        with pytest.raises(ValueError, match=r"t10k-labels.*must be a whole idx file of bytes"):
+            fashion_mnist(tmp_path)
     broken.write_bytes(gzip.compress(idx(np.zeros(9_999, dtype=np.uint8))))
     with pytest.raises(ValueError, match="must hold 60,000 and 10,000 images"):
         fashion_mnist(tmp_path)

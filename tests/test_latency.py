@@ -117,6 +117,11 @@ def test_results_that_cannot_be_measured_are_refused(result: SearchResult) -> No
         latencies(replace(result, data={}))
 
 
+def latency_of(architecture: list[int], median: float, times: int = 1) -> dict[str, Any]:
+    row = {"architecture": architecture, "median": median, "low": 0.1, "high": 0.2}
+    return {"format": "nas-ext/latency-1", "conditions": {}, "timings": [row] * times}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -126,6 +131,9 @@ def test_results_that_cannot_be_measured_are_refused(result: SearchResult) -> No
             {"format": "nas-ext/latency-1", "conditions": {}, "timings": [{}]},
             "must be a whole latency table",
         ),
+        (latency_of([0], -1), r"median of \[0\] in .*latency.json must not be negative, got -1"),
+        (latency_of([-1], 1), r"architectures of .*latency.json must be places of options"),
+        (latency_of([0], 1, 2), r"timings of .*latency.json must have every architecture once"),
     ],
 )
 def test_a_file_that_is_no_table_is_named(tmp_path: Path, values: Any, message: str) -> None:

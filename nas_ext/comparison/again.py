@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas_ext.comparison.outcome import TESTED
-from nas_ext.files import naming, read_json
+from nas_ext.field_types import check_fields, clause
+from nas_ext.files import check_format, read_json
 
-__all__ = ["FORMAT", "Again", "against_shipped"]
+__all__ = ["FORMAT", "Again", "against_shipped", "read_shipped"]
 
 FORMAT = "nas-ext/evidence-1"
 
@@ -46,28 +47,79 @@ class Again:
         return {**asdict(self), "same": self.same, "inside": self.inside}
 
 
-def against_shipped(
-    results: Mapping[str, Mapping[str, Any]], folder: str | Path | None
-) -> list[Again]:
-    """Compare the tested means with the intervals in the JSON files of a folder.
+Shipped: TypeAlias = list[tuple[str, Mapping[str, Any]]]
+"""Experiments of earlier results by their names, of which there may be several alike."""
 
-    Only the same experiment counts: table, budget, seeds, training and competitor alike. Raises
-    ValueError for a folder that is not there.
+
+def read_shipped(folder: str | Path | None) -> Shipped:
+    """Read the experiments in the results of a folder, of JSON files the ones of `FORMAT`.
+
+    Raises ValueError, with the file's name, for a folder that is not there or has no results, and
+    for a damaged or later one.
     """
     if folder is None:
         return []
     if not Path(folder).is_dir():
         raise ValueError(f"against must be a folder with earlier results, got {folder}")
-    found = []
+    found: Shipped = []
+    some = False
     for file in sorted(Path(folder).glob("*.json")):
-        shipped = read_json(file)
-        if not isinstance(shipped, Mapping) or shipped.get("format") != FORMAT:
-            continue
-        with naming(file):
-            for name, old in shipped["experiments"].items():
-                if name in results and _alike(results[name]["experiment"], old["experiment"]):
-                    found += list(_means_again(name, results[name]["means"], old["means"]))
+        values = read_json(file)
+        form = values.get("format") if isinstance(values, Mapping) else None
+        if not isinstance(form, str) or not form.startswith(FORMAT.rstrip("0123456789")):
+            continue  # something else that lies there
+        some = True
+        found += _experiments(check_format(values, FORMAT, file), file)
+    if not some:
+        raise ValueError(f"against must be a folder with earlier results, {folder} has none")
     return found
+
+
+def against_shipped(results: Mapping[str, Mapping[str, Any]], shipped: Shipped) -> list[Again]:
+    """Compare the tested means with the intervals of earlier results.
+
+    Only the same experiment counts: table, budget, seeds, training and competitor alike.
+    """
+    return [
+        again
+        for name, old in shipped
+        if name in results and _alike(results[name]["experiment"], old["experiment"])
+        for again in _means_again(name, results[name]["means"], old["means"])
+    ]
+
+
+def _experiments(values: Mapping[str, Any], file: Path) -> Shipped:
+    experiments = _mapping(values.get("experiments"), "experiments", file)
+    for name, old in experiments.items():
+        parts = _mapping(old, f"experiment {name!r}", file)
+        _mapping(parts.get("experiment"), f"settings of {name!r}", file)
+        means = _mapping(parts.get("means"), f"means of {name!r}", file)
+        for competitor, numbers in means.items():
+            known = _mapping(numbers, f"means of {competitor!r}", file)
+            for metric in TESTED:
+                if known.get(metric) is not None:
+                    of = f" of {metric} of {competitor!r} in {file}"
+                    check_fields(_interval(known[metric], of), of=of)
+    return list(experiments.items())
+
+
+@dataclass(frozen=True)
+class _Interval:
+    mean: float
+    low: float
+    high: float
+
+
+def _interval(values: Any, of: str) -> _Interval:
+    if not isinstance(values, Mapping) or not {"mean", "low", "high"} <= set(values):
+        raise ValueError(f"numbers{of} must be mean, low and high, got {clause(values)}")
+    return _Interval(values["mean"], values["low"], values["high"])
+
+
+def _mapping(value: Any, what: str, file: Path) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} of {file} must be an object, got {clause(value)}")
+    return value
 
 
 def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

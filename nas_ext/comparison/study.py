@@ -10,7 +10,7 @@ from typing import Any
 
 from nas_ext.benchmarks import Table
 from nas_ext.benchmarks.measured import MeasuredTable, measured_table
-from nas_ext.comparison.again import FORMAT, Again, against_shipped
+from nas_ext.comparison.again import FORMAT, Again, against_shipped, read_shipped
 from nas_ext.comparison.agreement import RULE, Agreement, agreement
 from nas_ext.comparison.experiments import Experiment
 from nas_ext.comparison.figures import write_figures
@@ -76,6 +76,7 @@ def run_study(
     names = [one.name for one in experiments]
     if not names or len(set(names)) != len(names):
         raise ValueError(f"experiments must be some, with a name each, got {names}")
+    shipped = read_shipped(against)
     truths = {one.table: truth(one.table, data=data) for one in experiments}
     for one in experiments:  # bad competitors say so before hours of training
         _comparison(one, truths[one.table])
@@ -89,7 +90,7 @@ def run_study(
     for one in experiments:
         say(f"experiment {one.name}: {one.question}")
         results[one.name] = _run(one, truths[one.table], folder, workers=workers, say=say)
-    again = against_shipped(results, against)
+    again = against_shipped(results, shipped)
     values = {
         "format": FORMAT,
         "tables": {name: _table(found, agreements.get(name)) for name, found in truths.items()},

@@ -45,8 +45,9 @@ def load(
         raise ValueError(f"data must be a text or a path, got {spec!r}")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed must be a whole number from 0, got {seed!r}")
-    sides = image_size if isinstance(image_size, list | tuple) else [image_size]
-    if len(sides) > 2 or any(isinstance(s, bool) or not isinstance(s, int | None) for s in sides):
+    sides = image_size if isinstance(image_size, list | tuple) else (image_size, image_size)
+    whole = len(sides) == 2 and all(type(side) is int for side in sides)
+    if not whole and image_size is not None:
         raise ValueError(f"image_size must be a side, (height, width) or None, got {image_size!r}")
     if spec == "digits":
         if image_size is not None:

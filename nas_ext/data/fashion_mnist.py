@@ -112,8 +112,9 @@ def _read(folder: Path, name: str) -> NDArray[np.uint8]:
         raise ValueError(f"{file} must hold at most {LARGEST:,} bytes, it holds more")
     axes = content[3] if len(content) > 4 and content[:3] == b"\0\0\x08" else 0
     start = 4 + 4 * axes
-    shape = np.frombuffer(content[4:start], dtype=">u4").astype(np.int64)
-    if not 1 <= axes == len(shape) or len(content) - start != math.prod(shape.tolist()):
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+    whole = 1 <= axes <= 3 and min(shape, default=0) > 0
+    if not whole or len(content) - start != math.prod(shape):
         raise ValueError(f"{file} must be a whole idx file of bytes, its header does not fit")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 

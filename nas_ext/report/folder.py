@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas_ext.architecture import SearchSpace
-from nas_ext.files import read_json
+from nas_ext.files import naming, read_json
 from nas_ext.report.page import Section, write
 from nas_ext.report.reading import read_retraining
 from nas_ext.report.retraining import retrain_sections
@@ -28,7 +28,8 @@ def write_search_report(folder: str | Path) -> Path:
     if not (place / "search.json").is_file():
         raise ValueError(f"folder must hold the search.json of a search, got {place}")
     result = SearchResult.load(place / "search.json")
-    sections = search_sections(result, space=_space(result))
+    with naming(place / "search.json"):
+        sections = search_sections(result, space=_space(result))
     order = {line.name: rank for rank, line in enumerate(result.ranking)}
     sections[1:1] = _retrain_sections(place, order, images=result.data.get("images"))
     report = place / "report.html"
@@ -72,7 +73,10 @@ def _retrain_sections(
 
 def _confirmation(path: Path) -> Confirmation | None:
     """Read a finished confirmation; None for one that is missing or not finished."""
-    if not path.is_file() or not read_json(path).get("recipes"):
+    if not path.is_file():
+        return None
+    left = read_json(path)
+    if isinstance(left, Mapping) and not left.get("recipes"):
         return None
     return Confirmation.load(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -47,13 +48,25 @@ class FitResult:
 
 
 class TrainingDiverged(FloatingPointError):
-    """Report that the training loss became infinite or NaN, in which epoch and how."""
+    """Report that the training loss became infinite or NaN: in which epoch, and what to lower.
 
-    def __init__(self, epoch: int, loss: float) -> None:
-        super().__init__(f"the training loss became {loss} in epoch {epoch}")
+    `epochs` and `lr` are the recipe's, for the message.
+    """
+
+    def __init__(
+        self, epoch: int, loss: float, epochs: int | None = None, lr: float | None = None
+    ) -> None:
+        of = "" if epochs is None else f" of {epochs}"
+        rate = "" if lr is None else f" of {lr:g}"
+        super().__init__(
+            f"the training loss became {loss} in epoch {epoch}{of}: lower the recipe's lr{rate}, "
+            "or set warmup_epochs or clip_grad, and train in another folder; no checkpoint holds "
+            "such weights"
+        )
         self.epoch = epoch
         self.loss = loss
+        self._recipe = epochs, lr
 
-    def __reduce__(self) -> tuple[type[TrainingDiverged], tuple[int, float]]:
+    def __reduce__(self) -> tuple[type[TrainingDiverged], tuple[int, float, Any, Any]]:
         """Come through a pipe to another process as the same error."""
-        return type(self), (self.epoch, self.loss)
+        return type(self), (self.epoch, self.loss, *self._recipe)

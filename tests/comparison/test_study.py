@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nas_ext.benchmarks import SHIPPED
-from nas_ext.comparison.again import against_shipped
+from nas_ext.comparison.again import against_shipped, read_shipped
 from nas_ext.comparison.experiments import EXPERIMENTS, Experiment
 from nas_ext.comparison.presets import competitors
 from nas_ext.comparison.study import Study, run_study
@@ -127,14 +127,15 @@ def test_a_mean_outside_the_shipped_interval_is_said_so(
         "high": 8.0,
     }
     (tmp_path / "result.json").write_text(json.dumps(values), encoding="utf-8")
-    found = against_shipped(ran[1].values["experiments"], tmp_path)
+    found = against_shipped(ran[1].values["experiments"], read_shipped(tmp_path))
     wrong = [one for one in found if not one.inside]
     assert [(one.experiment, one.competitor, one.metric) for one in wrong] == [
         ("first", "uniform", "tau")
     ]
     other = dict(ran[1].values["experiments"])
     other["first"] = {**other["first"], "experiment": {**other["first"]["experiment"], "seeds": 9}}
-    assert {one.experiment for one in against_shipped(other, tmp_path)} == {"second"}
+    again = against_shipped(other, read_shipped(tmp_path))
+    assert {one.experiment for one in again} == {"second"}
 
 
 def test_the_studys_own_experiments_fit_their_tables() -> None:
@@ -163,4 +164,37 @@ def test_bad_experiments_are_refused_by_name(tmp_path: Path, table: str) -> None
     with pytest.raises(ValueError, match="experiments must be some, with a name each"):
         run_study([], out=tmp_path)
     with pytest.raises(ValueError, match="against must be a folder"):
-        against_shipped({}, tmp_path / "nowhere")
+        read_shipped(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda v: v.update(format="nas-ext/evidence-2"), "was written by a newer nas-ext"),
+        (lambda v: v.update(experiments=[]), r"experiments of .*result\.json must be an object"),
+        (lambda v: v["experiments"].update(first=3), r"experiment 'first' of .*must be an object"),
+        (lambda v: v["experiments"]["first"].pop("means"), "means of 'first' of .* be an object"),
+        (
+            lambda v: v["experiments"]["first"]["means"]["uniform"].update(tau=[1]),
+            r"numbers of tau of 'uniform' in .*result\.json must be mean, low and high, got \[1\]",
+        ),
+        (
+            lambda v: v["experiments"]["first"]["means"]["uniform"]["tau"].update(low="0.1"),
+            r"low of tau of 'uniform' in .*result\.json must be a number, got '0.1'",
+        ),
+    ],
+)
+def test_damaged_earlier_results_are_named_before_anything_runs(
+    ran: tuple[Path, Study, list[str]], tmp_path: Path, damage: Any, message: str
+) -> None:
+    values = json.loads(json.dumps(dict(ran[1].values)))
+    damage(values)
+    (tmp_path / "result.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_shipped(tmp_path)
+
+
+def test_a_folder_without_earlier_results_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"name": "something else"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"folder with earlier results, .* has none"):
+        read_shipped(tmp_path)

@@ -82,6 +82,35 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: Any) -> None:
         SearchResult.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda v: v["draws"]["rows"][0].__setitem__(1, 3),
+            "draws of .* its 2 phases and 3 steps",
+        ),
+        (
+            lambda v: v["draws"]["rows"][0].__setitem__(0, 2),
+            "draws of .* its 2 phases and 3 steps",
+        ),
+        (lambda v: v["phases"][1].__setitem__(1, 0), "steps of 'search' in .* at least 1, got 0"),
+        (lambda v: v["space"].update(name=1), "name of the space of .* must be a text, got 1"),
+        (lambda v: v["space"]["arguments"].update(name="x"), "must have num_classes and in_chs"),
+        (lambda v: v["data"].update(digest=[]), r"digest of the data of .* be a text, got \[\]"),
+        (lambda v: v["data"].update(size=[1, 0, 8]), r"size of the data of .*got \[1, 0, 8\]"),
+    ],
+)
+def test_a_value_out_of_place_is_named_with_its_file(
+    tmp_path: Path, damage: Any, message: str
+) -> None:
+    values = json.loads(json.dumps(result().to_json()))
+    damage(values)
+    (tmp_path / "search.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=message) as raised:
+        SearchResult.load(tmp_path)
+    assert "search.json" in str(raised.value)
+
+
 def test_draws_are_counted_by_phase_and_name() -> None:
     counts = counts_by_phase(result().draws, small_space())
     assert counts == {0: {"a-a-b": 1, "b-b-b": 1}, 1: {"a-a-b": 1}}

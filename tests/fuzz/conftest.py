@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import io
 import json
 import os
 import pickle
@@ -15,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+SEED = os.environ.get("NAS_EXT_FUZZ_SEED", "")
+"""Any text: other inputs than the usual ones."""
 
 DEPTH = int(os.environ.get("NAS_EXT_FUZZ", "1"))
 """How many times the usual number of inputs is tried; `make drills` takes 10."""
@@ -155,6 +161,45 @@ def _dump(value: Any) -> bytes:
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
+def tensor_mutations(content: bytes, rng: random.Random, count: int) -> Iterator[bytes]:
+    """Yield whole files of torch's with one wrong value, tensor, field or length each."""
+    import torch
+
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    ways = list(paths(state))
+    others = [*HOSTILE, torch.zeros(2, 3), torch.zeros(0), torch.full((3,), float("nan"))]
+    for _ in range(4 * count):
+        path, value = rng.choice(ways), rng.choice(others)
+        put = functools.partial(_set, value=value)
+        yield _saved({} if not path else changed(state, path, put))
+        if path:
+            yield _saved(changed(state, path, lambda o, k: o.pop(k)))
+    yield from (_saved(value) for value in others if "\ud800" not in str(value))
+
+
+def changed(state: Any, path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
+    """Return a copy of what torch loaded with the owner of one value changed."""
+    copied = owner = copy.deepcopy(state)
+    for step in path[:-1]:
+        owner = owner[step]
+    change(owner, path[-1])
+    return copied
+
+
+def _set(owner: Any, key: Any, value: Any) -> None:
+    owner[key] = (
+        "x" if isinstance(value, str) and value == "\ud800" else value
+    )  # torch cannot write a lone surrogate
+
+
+def _saved(value: Any) -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
 def csv_mutations(content: bytes, rng: random.Random, count: int) -> Iterator[bytes]:
     """Yield tables with wrong cells, and with lines that are missing, double and too long."""
     lines = content.decode().splitlines()
@@ -195,11 +240,13 @@ class Fuzz:
         named: str | None = None,
     ) -> None:
         """Put every mutation of `content` at `place` and `read`; the place gets it back."""
-        rng = random.Random(kind)
+        rng = random.Random(SEED + kind)
         number = count * DEPTH
         mutations = [*byte_mutations(content, rng, number)]
         if form == "json":
             mutations += json_mutations(content, rng, number)
+        if form == "tensors":
+            mutations += tensor_mutations(content, rng, number)
         if form == "csv":
             mutations += csv_mutations(content, rng, number)
         mark = self.folder / "executed"

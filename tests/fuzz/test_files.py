@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 import pytest
 import torch
+import typer
 
 from nas_ext.benchmarks.measured import measured_table
+from nas_ext.cli import app
 from nas_ext.comparison import Comparison
 from nas_ext.data import digits
 from nas_ext.data.folder import image_folder
@@ -286,7 +288,8 @@ def test_a_checkpoint_of_a_training(fuzz: Fuzz, tmp_path: Path) -> None:
         )
 
     read()
-    fuzz("checkpoint of a training", place.read_bytes(), place, read, count=20)
+    content = place.read_bytes()
+    fuzz("checkpoint of a training", content, place, read, form="tensors", count=20)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tif", "webp"])
@@ -340,7 +343,8 @@ def test_a_checkpoint_of_a_search(fuzz: Fuzz, tmp_path: Path) -> None:
     def read() -> None:
         files_of.load_checkpoint(place)
 
-    fuzz("checkpoint of a search", place.read_bytes(), place, read, count=20)
+    content = place.read_bytes()
+    fuzz("checkpoint of a search", content, place, read, form="tensors", count=20)
 
 
 def test_a_table_of_nasbench201(fuzz: Fuzz, tmp_path: Path) -> None:
@@ -394,7 +398,9 @@ def test_trainings_of_a_ground_truth(fuzz: Fuzz, tmp_path: Path) -> None:
     fuzz("training of a ground truth", place.read_bytes(), place, read, form="json", count=10)
 
 
-def test_scores_of_a_comparison(fuzz: Fuzz, run: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
+    """A comparison of two searches, one of which leaves a law."""
     from nas_ext.benchmarks.measured import mini_pooling_table
     from nas_ext.comparison import compare, competitors
     from nas_ext.runs import Training
@@ -403,25 +409,134 @@ def test_scores_of_a_comparison(fuzz: Fuzz, run: Path, tmp_path: Path) -> None:
         space={"name": "mini-pooling"},
         data="digits",
         image_size=None,
-        competitors=competitors(["uniform"]),
+        competitors=competitors(["density-aware"]),
         seeds=(0, 1),
         training=Training(
             steps=4, batch_size=16, validation_batch_size=64, device="cpu", progress=False
         ),
     )
-    table = mini_pooling_table()
-    compare(made, table, out=tmp_path)
-    place = tmp_path / "searches" / "uniform" / "seed1" / "scores.json"
+    folder = tmp_path_factory.mktemp("compared")
+    compare(made, mini_pooling_table(), out=folder)
+    return folder, made
+
+
+def test_scores_of_a_comparison(fuzz: Fuzz, compared: tuple[Path, Comparison]) -> None:
+    from nas_ext.benchmarks.measured import mini_pooling_table
+    from nas_ext.comparison.left import judged_search, law_of, scores_of, seconds_of
+
+    (folder, made), table = compared, mini_pooling_table()
+    (competitor,) = made.competitors
+    place = folder / "searches" / "density-aware" / "seed1" / "scores.json"
 
     def read() -> None:
-        if not place.exists():  # a link to nowhere: it is a search that is missing
-            raise ValueError(f"{place} is missing")
-        compare(made, table, out=tmp_path)
+        judged_search(folder, table, competitor, 1)
+        scores_of(folder, competitor, 1)
+        law_of(folder, competitor, 1)
+        seconds_of(folder, competitor, 1)
 
-    fuzz("scores of a comparison", place.read_bytes(), place, read, form="json", count=10)
-    shared = tmp_path / "comparison.json"
+    fuzz("scores of a comparison", place.read_bytes(), place, read, form="json", count=20)
+
+
+def test_scores_of_nnis_darts(fuzz: Fuzz, tmp_path: Path) -> None:
+    from nas_ext.benchmarks.measured import mini_pooling_table
+    from nas_ext.comparison import Competitor
+    from nas_ext.comparison.left import FORMAT, judged_search, search_folder, seconds_of
+
+    competitor, table = Competitor(label="darts", strategy="nni-darts"), mini_pooling_table()
+    place = search_folder(tmp_path, competitor, 0) / "scores.json"
+    place.parent.mkdir(parents=True)
+    scores = [[list(a), -0.1 * i] for i, a in enumerate(SPACE)]
+    left = {"scores": scores, "pick": scores[0][0], "probabilities": {}, "seconds": 1.5}
+    values = {"format": FORMAT, "competitor": competitor.described(), "steps": 4, **left}
+
+    def read() -> None:
+        judged_search(tmp_path, table, competitor, 0)
+        seconds_of(tmp_path, competitor, 0)
+
+    content = json.dumps(values).encode()
+    named = place.parent.name  # without "pick" or "seconds" it is search.json that is missing
+    fuzz("scores of DARTS", content, place, read, form="json", count=10, named=named)
+
+
+def test_a_comparison_that_is_gone_on_with(fuzz: Fuzz, compared: tuple[Path, Comparison]) -> None:
+    from nas_ext.comparison.runner import run_searches
+
+    (folder, made), place = compared, compared[0] / "comparison.json"
+    searches = [(competitor, seed) for competitor in made.competitors for seed in made.seeds]
 
     def begun() -> None:
-        compare(made, table, out=tmp_path)
+        run_searches(made, searches, out=folder)
 
-    fuzz("comparison.json", shared.read_bytes(), shared, begun, form="json", count=3)
+    fuzz("comparison, gone on", place.read_bytes(), place, begun, form="json", count=10)
+    scores = folder / "searches" / "density-aware" / "seed0" / "scores.json"
+
+    def finished() -> None:
+        if not scores.exists():  # a link to nowhere: it is a search that is missing
+            raise ValueError(f"{scores} is missing")
+        run_searches(made, searches, out=folder)
+
+    fuzz("scores, gone on", scores.read_bytes(), scores, finished, form="json", count=5)
+
+
+def test_a_comparison_that_is_run_again(fuzz: Fuzz, compared: tuple[Path, Comparison]) -> None:
+    again: Any = importlib.import_module("nas_ext.reproduce")
+    measured: Any = importlib.import_module("nas_ext.reproduce_measured")
+    place = compared[0] / "comparison.json"
+
+    def read() -> None:
+        if not place.exists():
+            raise ValueError(f"{place} is missing")
+        values = again.content_of(place)
+        again.manifest_of(values, place)
+        measured.comparison_of(compared[0], values, source=None)
+
+    fuzz("comparison, again", place.read_bytes(), place, read, form="json", count=10)
+    values = json.loads(place.read_bytes())
+    scores = compared[0] / "searches" / "density-aware" / "seed1" / "scores.json"
+
+    def left() -> None:
+        if not scores.exists():
+            raise ValueError(f"{scores} is missing")
+        _, searches = measured.comparison_of(compared[0], values, source=None)
+        for competitor, seed in searches:
+            measured.same_search(compared[0], compared[0], competitor, seed, within=0.0)
+
+    content = scores.read_bytes()
+    fuzz("scores, again", content, scores, left, form="json", count=5)
+
+
+def test_earlier_results_of_the_evidence(fuzz: Fuzz, tmp_path: Path) -> None:
+    from nas_ext.comparison.again import FORMAT, against_shipped, read_shipped
+
+    interval = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 12}
+    ran = {"table": "mini-pooling", "first_seed": 0, "seeds": 2, "budget": 9, "training": {}}
+    means = {"uniform": {"tau": interval, "regret": interval}, "random-search": {"tau": None}}
+    results = {"first": {"experiment": ran, "means": means}}
+    content = json.dumps({"format": FORMAT, "experiments": results}).encode()
+    place = tmp_path / "result.json"
+
+    def read() -> None:
+        for one in against_shipped(results, read_shipped(tmp_path)):
+            assert json.dumps(one.to_json(), allow_nan=False)
+
+    fuzz("evidence", content, place, read, form="json", count=25, named=tmp_path.name)
+
+
+def test_the_evidence_that_is_shipped_is_read() -> None:
+    from nas_ext.comparison.again import read_shipped
+
+    assert read_shipped(Path(__file__).parents[2] / "docs" / "evidence")
+
+
+def test_settings_to_go_on_with(fuzz: Fuzz, run: Path, tmp_path: Path) -> None:
+    module: Any = importlib.import_module("nas_ext.cli_search")
+    command: Any = typer.main.get_command(app)
+    words = ["--resume", "--out", str(tmp_path)]
+    context = command.commands["search"].make_context("search", words)
+    place, data = tmp_path / "run.json", digits()
+
+    def read() -> None:
+        begun = module._begun(context, tmp_path, {}, {})
+        module._check_space(tmp_path, begun["space"], begun["arguments"], data)
+
+    fuzz("run.json", (run / "run.json").read_bytes(), place, read, form="json", count=15)

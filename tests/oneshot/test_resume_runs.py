@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -205,18 +206,54 @@ def test_the_command_goes_on_with_nothing_but_the_folder(whole: Path, tmp_path: 
 def test_options_that_contradict_the_folder_are_named(
     options: list[str], message: str, tmp_path: Path
 ) -> None:
-    settings = {
+    (tmp_path / "run.json").write_text(json.dumps(begun()))
+    printed = call("search", "--resume", "--out", str(tmp_path), *options, code=2)
+    assert message in printed
+
+
+def begun() -> dict[str, Any]:
+    """What a search on digits says in its folder; all that it says is small."""
+    return {
         "format": "nas-ext/run-1",
         "space": "mini-pooling",
         "arguments": {},
         "strategy": "MCTS",
-        "settings": MCTS().settings,
+        "settings": json.loads(json.dumps(MCTS().settings)),
         "training": {"steps": 9, "batch_size": 300, "device": "cpu"},
         "data": {"source": "digits", "seed": 0, "image_size": None, "digest": "x"},
     }
-    (tmp_path / "run.json").write_text(json.dumps(settings))
-    printed = call("search", "--resume", "--out", str(tmp_path), *options, code=2)
-    assert message in printed
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda v: v.update(format="nas-ext/run-2"), "run.json was written by a newer nas-ext"),
+        (lambda v: v.update(space=3), "space of .*run.json must be a text, got 3"),
+        (lambda v: v.update(command=[1]), r"command of .*run.json must be texts, got \[1\]"),
+        (lambda v: v.update(strategy="x"), "a strategy or a reward of its own, says run.json"),
+        (lambda v: v["settings"].update(decay=[0]), "run.json: decay must be a number"),
+        (lambda v: v["training"].update(steps="9"), "run.json: steps must be a whole number"),
+        (lambda v: v["training"].update(x=1), "run.json must be whole, got TypeError"),
+        (lambda v: v["data"].pop("seed"), "seed of .*run.json must be a whole number, got None"),
+        (lambda v: v["data"].update(source=[]), r"source of .*run.json must be a text, got \[\]"),
+        (lambda v: v["data"].update(seed=-1), "run.json: seed must be a whole number from 0"),
+        (lambda v: v["data"].update(image_size="8"), "image_size of .*run.json must be a side"),
+        (lambda v: v["data"].update(image_size=[8]), "run.json: image_size must be a side"),
+        (lambda v: v.update(space="x"), "run.json: name must be one of"),
+        (lambda v: v["arguments"].update(width=-1), "run.json: .*width"),
+        (lambda v: v["arguments"].update(name=1), "run.json must be whole, got TypeError"),
+    ],
+)
+def test_what_a_damaged_run_says_wrongly_is_named_with_its_file(
+    damage: Callable[[Any], object], message: str, tmp_path: Path
+) -> None:
+    values = begun()
+    damage(values)
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    result = RUNNER.invoke(app, ["search", "--resume", "--out", str(tmp_path)])
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert re.search(message, " ".join(result.output.split())), result.output
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "run.json"]
 
 
 def test_a_folder_without_a_search_and_a_search_without_data_are_refused(tmp_path: Path) -> None:
