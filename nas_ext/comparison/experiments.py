@@ -114,32 +114,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         chosen_on=CHOSEN,
     ),
     Experiment(
-        name="narrow",
-        question="Does the order hold where there are more placements, and a deeper network?",
-        table="narrow-pooling",
-        competitors=(
-            "uniform",
-            _MCTS,
-            _LEARNED,
-            "iterative-mcts",
-            "prototype-density:prototypes=10",
-        ),
-        chosen_on=CHOSEN,
-    ),
-    Experiment(
-        name="longer",
-        question="Do trees or prototypes gain more where training lasts three times as long?",
-        table="mini-pooling",
-        competitors=(
-            "uniform",
-            _LEARNED_PUBLISHED,
-            _LEARNED,
-            "prototype-density:prototypes=10",
-        ),
-        budget=2400,
-        chosen_on=CHOSEN,
-    ),
-    Experiment(
         name="iterations",
         question="Do more iterations of the tree of ranks help?",
         table="mini-pooling",
@@ -170,6 +144,32 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         first_seed=300,
         seeds=24,
         chosen_on="the strategy, on mini-pooling, seeds 100 to 111: experiment `strategies`",
+    ),
+    Experiment(
+        name="narrow",
+        question="Does the order hold where there are more placements, and a deeper network?",
+        table="narrow-pooling",
+        competitors=(
+            "uniform",
+            _MCTS,
+            _LEARNED,
+            "iterative-mcts",
+            "prototype-density:prototypes=10",
+        ),
+        chosen_on=CHOSEN,
+    ),
+    Experiment(
+        name="longer",
+        question="Do trees or prototypes gain more where training lasts three times as long?",
+        table="mini-pooling",
+        competitors=(
+            "uniform",
+            _LEARNED_PUBLISHED,
+            _LEARNED,
+            "prototype-density:prototypes=10",
+        ),
+        budget=2400,
+        chosen_on=CHOSEN,
     ),
 )
 """The study, in the order it is run and written up."""

@@ -35,7 +35,7 @@ class Command(subprocess.Popen[str]):
     def workers(self) -> list[psutil.Process]:
         """The processes that it started through multiprocessing."""
         found = psutil.Process(self.pid).children(recursive=True)
-        return [one for one in found if "spawn_main" in " ".join(one.cmdline())]
+        return [one for one in found if "spawn_main" in " ".join(_words(one))]
 
     def wait_for(self, ready: Callable[[], Any]) -> None:
         """Wait until something is the case; fail when the command ends before."""
@@ -51,6 +51,15 @@ class Command(subprocess.Popen[str]):
         assert "Traceback" not in errors, errors
         lines = errors.strip().splitlines()
         return self.returncode, lines[-1] if lines else ""
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Return how a process was called; nothing of one that ended in between."""
+    try:
+        words: list[str] = process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie is one of those
+        return []
+    return words
 
 
 def all_gone(processes: list[psutil.Process], *, within: float = 10) -> bool:

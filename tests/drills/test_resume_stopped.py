@@ -142,7 +142,7 @@ def test_a_retraining_ends_with_one_line_and_goes_on(
     searched = tmp_path / "study"
     small = [*SEARCH, "--steps", "6", "--out", searched, "--json"]
     assert start(*small).ended()[0] == 0
-    argv = ["retrain", searched, "--trials", "3", "--epochs", "40", "--seeds", "2"]
+    argv = ["retrain", searched, "--trials", "2", "--epochs", "20", "--seeds", "2"]
     running = start(*argv, "--workers", "2", start_new_session=True)
     running.wait_for(lambda: list(searched.rglob("ckpt/*")))
     processes = running.workers()
