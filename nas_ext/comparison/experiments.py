@@ -153,7 +153,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             "uniform",
             _MCTS,
             _LEARNED,
-            "iterative-mcts",
             "prototype-density:prototypes=10",
         ),
         chosen_on=CHOSEN,
