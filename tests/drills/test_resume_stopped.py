@@ -105,7 +105,7 @@ def test_a_comparison_saves_the_searches_it_is_at_and_goes_on_from_there(
     out = tmp_path / "compared"
     argv = comparison(tmp_path, out, workers)
     running = start(*argv, start_new_session=True)
-    running.wait_for(lambda: list(out.rglob("run.json")))
+    running.wait_for(lambda: list(out.glob("searches/mcts/*/checkpoint.ckpt")))
     processes = running.workers()
     to_all(running, number)
     ended, said = running.ended()
