@@ -14,13 +14,13 @@ from nas_ext.cost_aware import Cost, constraint_of
 from nas_ext.manifest import manifest
 from nas_ext.nni import ModelSpace, RandomOneShot
 from nas_ext.oneshot.costs import CostAwareSupernet
+from nas_ext.oneshot.depthwise import lighten_depthwise
 from nas_ext.oneshot.layout import MemoryFormat, arrange, check_memory_format
 from nas_ext.oneshot.mixed_operations import MIXED_OPERATION_HOOKS
 from nas_ext.oneshot.module import SearchModule
 from nas_ext.oneshot.spaces import search_space
 from nas_ext.oneshot.strategy_base import OneShotBase
 from nas_ext.oneshot.supernet import Supernet
-from nas_ext.oneshot.trimming import trim_kernels
 from nas_ext.results import Budget, SearchResult
 from nas_ext.samplers import TreeSampler
 from nas_ext.search import Draw, Phase, Search, Setting
@@ -91,7 +91,7 @@ class SampledStrategy(OneShotBase):
                 f"more than {ENUMERABLE:,} are not ranked, got None"
             )
         self._model = super().mutate_model(model)
-        trim_kernels(self._model)
+        lighten_depthwise(self._model)
         return self._model
 
     def _renewed(self, seed: int) -> dict[str, Any]:
