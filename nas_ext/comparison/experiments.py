@@ -157,5 +157,18 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         ),
         chosen_on=CHOSEN,
     ),
+    Experiment(
+        name="longer",
+        question="Do trees or prototypes gain more where training lasts three times as long?",
+        table="mini-pooling",
+        competitors=(
+            "uniform",
+            _LEARNED_PUBLISHED,
+            _LEARNED,
+            "prototype-density:prototypes=10",
+        ),
+        budget=2400,
+        chosen_on=CHOSEN,
+    ),
 )
 """The study, in the order it is run and written up."""
