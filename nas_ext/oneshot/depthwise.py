@@ -66,7 +66,7 @@ def _is_plain(module: nn.Conv2d) -> bool:
 
 
 def _convolved(module: nn.Conv2d, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if inputs.device.type != "cpu" or not is_grad_enabled():
+    if inputs.device.type != "cpu" or inputs.dim() != 4 or not is_grad_enabled():
         whole: Tensor = nn.Conv2d._conv_forward(module, inputs, weight, bias)
         return whole
     reach, (stride, _) = weight.shape[2] // 2, module.stride

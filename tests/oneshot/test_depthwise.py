@@ -217,6 +217,14 @@ def test_images_without_gradients_get_none() -> None:
     assert backward.weights == [48, 48]
 
 
+@pytest.mark.parametrize("pixels", [(2, 2), (6, 2)])
+def test_an_image_without_a_batch_is_left_to_torch(pixels: tuple[int, int]) -> None:
+    whole = depthwise(96, 5)
+    image = torch.randn(96, *pixels)
+    pairs = zip(passed(whole, image), passed(changed(whole), image), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
 def test_gradients_have_gradients() -> None:
     torch.manual_seed(0)
     whole = depthwise(96, 5)
